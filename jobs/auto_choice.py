@@ -58,7 +58,7 @@ def runtimes_for(weights: Weights) -> list[Runtime]:
 
 def chosen_by_auto(job: Job, card: ModelCard, weights: Weights, plan: Plan, store: Store) -> Runtime:
     """What a run of many such images takes."""
-    long = Plan(pa.concat_tables([plan.table] * -(-_LONG // plan.images)))
+    long = Plan(pa.concat_tables([plan.rows()] * -(-_LONG // plan.images)))
     with closing(LocalEngine()) as engine:
         first = choose_runtime(job, card, weights, engine, Progress())
         return prove(job, card, weights, first, long, engine, store, Progress())[0]

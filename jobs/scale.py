@@ -7,9 +7,9 @@ The null model is a real ONNX graph whose mask is constant; the images are JPEGs
 process of its own, so that its memory is its own. `run` is a job on the Ray engine; `finished` reruns and aggregates
 it; `resume` begins a run of a hundred parts a shard, 99 % of whose shards are finished; `discovery` lists inputs;
 `plan` weighs a long plan; `nodes` puts sleeping models on several logical nodes; `store` looks at what Ray's object
-store holds; `start` is what a user waits for; `tars` is the same with a thousand tars in a slow
-store; `listing` lists a bucket of as many objects; `fleet` is 64 and 1,000 workers, simulated. Prints Markdown;
-`--json` keeps it.
+store holds; `start` is what a user waits for; `tars` is the same with a thousand tars in a slow store; `listing` lists
+a bucket of as many objects; `objects` plans, resumes and audits a run of them; `fleet` is 64 and 1,000 workers,
+simulated. Prints Markdown; `--json` keeps it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from jobs.scaling.inputs import SIZE, make_inputs
 from jobs.scaling.listing import measure_listing
 from jobs.scaling.nodes import measure_nodes
 from jobs.scaling.object_store import measure_store
+from jobs.scaling.objects import measure_objects
 from jobs.scaling.resume import measure_resume
 from jobs.scaling.run import measure_finished, measure_run
 from jobs.scaling.start import measure_start
@@ -48,6 +49,7 @@ MEASURES: dict[str, Callable[[Scale], list[Figure]]] = {
     "start": measure_start,
     "tars": measure_tars,
     "listing": measure_listing,
+    "objects": measure_objects,
     "fleet": measure_fleet,
 }
 
@@ -55,7 +57,7 @@ MEASURES: dict[str, Callable[[Scale], list[Figure]]] = {
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--images", "--number", type=int, default=1_000_000)
     parser.add_argument("--shards", type=int, default=1_000)
     parser.add_argument("--measure", nargs="+", choices=list(MEASURES), default=list(MEASURES))
     parser.add_argument("--folder", type=Path, help="for inputs and outputs, kept; else a temporary one")
@@ -63,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         scale = Scale((options.folder or Path(scratch) / "scale").absolute(), options.images, options.shards)
-        if not scale.folder.exists() and options.measure != ["listing"]:  # which takes none
+        if not scale.folder.exists() and not set(options.measure) <= {"listing", "objects"}:  # which take none
             make_inputs(scale)
         figures: list[Figure] = []
         print(f"{scale.images:,} images of {SIZE}x{SIZE} in {scale.shards:,} shards\n")

@@ -22,7 +22,7 @@ def measure_discovery(scale: Scale) -> list[Figure]:
         before = resident()
         with timed() as seconds:
             found = discover(f"file://{folder}", InputOptions(), Store())
-            plan = Plan.of(found.parts)
+            plan = Plan.of_discovery(found)
         what = f"discovery and plan of {found.images:,} images, {name}"
         figures.append(Figure(f"{what}, s", f"{seconds[0]:.1f}"))
         figures.append(Figure(f"{what}, MB", f"{resident() - before:.0f}"))
@@ -36,7 +36,7 @@ def measure_plan(scale: Scale) -> list[Figure]:
     import pyarrow.compute as pc
 
     found = discover(scale.job["input"], InputOptions(), Store())
-    once = Plan.of(found.parts).table
+    once = Plan.of_discovery(found).rows()
     place = once.schema.get_field_index("id")
     copies = (pc.binary_join_element_wise(once["id"], str(number), "-") for number in range(10))
     data = Plan(pa.concat_tables([once.set_column(place, "id", ids) for ids in copies])).to_bytes()

@@ -7,6 +7,7 @@ Bucket `folders` holds so many keys in folders of a thousand, bucket `flat` all 
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from bisect import bisect_left
@@ -22,6 +23,10 @@ def numbered_keys(number: int, bucket: str) -> list[str]:
     if bucket == "flat":
         return [f"images/{index:08d}.jpg" for index in range(number)]
     return [f"images/{index // 1000:06d}/{index:08d}.jpg" for index in range(number)]
+
+
+def _etag(index: int) -> str:
+    return hashlib.md5(str(index).encode(), usedforsecurity=False).hexdigest()
 
 
 def list_page(keys: Sequence[str], query: Query, most: int = 1000) -> bytes:
@@ -44,7 +49,7 @@ def list_page(keys: Sequence[str], query: Query, most: int = 1000) -> bytes:
         else:
             found.append(
                 f"<Contents><Key>{quote(keys[index])}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
-                f"<ETag>&quot;{index:032x}&quot;</ETag><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm>"
+                f"<ETag>&quot;{_etag(index)}&quot;</ETag><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm>"
                 "<ChecksumType>FULL_OBJECT</ChecksumType><Size>100000</Size><StorageClass>STANDARD</StorageClass>"
                 "</Contents>"
             )

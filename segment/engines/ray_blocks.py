@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from segment.output.plan import PLAN_SCHEMA, Plan
+from segment.output.plan import Plan
+from segment.output.plan_rows import PLAN_SCHEMA
 
 PACKED_SCHEMA = pa.schema([("parts", pa.list_(pa.struct(list(PLAN_SCHEMA))))])
 

@@ -26,7 +26,7 @@ from segment.engines.ray_stages import StagedPart, StageWorker
 from segment.errors import SegmentError, StoreError
 from segment.inputs.discover import Part
 from segment.models.weights import Weights
-from segment.output.plan import parts_of
+from segment.output.plan_rows import parts_of
 from segment.output.results import PartResult
 from segment.pipeline.memory_guard import OVER_BUDGET, guard_process
 from segment.pipeline.stages import Task

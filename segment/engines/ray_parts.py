@@ -6,12 +6,31 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from segment.engines.ray_blocks import PACKED_SCHEMA, packed
 from segment.output.plan import Plan
+
+
+class _Rows:
+    """Returns rows of a plan, which are unpacked when they are sent to a worker."""
+
+    def __init__(self, plan: Plan, start: int, stop: int) -> None:
+        self._plan, self._start, self._stop = plan, start, stop
+
+    def __call__(self) -> pa.Table:
+        return self._plan.rows(self._start, self._stop)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # of a slice Arrow would send the whole
+        return functools.partial, (_itself, self().take(pa.array(range(self._stop - self._start))))
+
+
+def _itself(rows: pa.Table) -> pa.Table:
+    return rows
 
 
 class PartSource(Datasource):  # type: ignore[misc]  # Ray is not typed
@@ -42,7 +61,7 @@ class PartSource(Datasource):  # type: ignore[misc]  # Ray is not typed
         self.blocks = blocks
         self._read = read
         self._image_bytes = image_bytes
-        self._part_bytes = int(plan.table.nbytes) // len(plan)
+        self._part_bytes = plan.nbytes // len(plan)
         self._name = name
 
     def get_name(self) -> str:
@@ -61,15 +80,18 @@ class PartSource(Datasource):  # type: ignore[misc]  # Ray is not typed
 
     @functools.cached_property
     def _tasks(self) -> list[ReadTask]:  # Ray asks several times
-        return [self._read_task(self._plan.table.slice(start, length)) for start, length in self.blocks]
+        ends = np.concatenate([[0], np.cumsum(pc.subtract(self._plan.table["stop"], self._plan.table["start"]))])
+        return [
+            self._read_task(start, length, int(ends[start + length] - ends[start])) for start, length in self.blocks
+        ]
 
-    def _read_task(self, rows: pa.Table) -> ReadTask:
-        read = self._read
+    def _read_task(self, start: int, length: int, images: int) -> ReadTask:
+        read, rows = self._read, _Rows(self._plan, start, start + length)
 
-        def read_parts() -> Iterable[pa.Table]:  # Ray pickles of a table what is in the slice, unlike Arrow
-            return [packed(rows)] if read is None else read(rows)
+        def read_parts() -> Iterable[pa.Table]:
+            return [packed(rows())] if read is None else read(rows())
 
-        size = self._part_bytes * len(rows) + (self._image_bytes and self._image_bytes * Plan(rows).images)
-        number = 1 if read is None else len(rows)
+        size = self._part_bytes * length + self._image_bytes * images
+        number = 1 if read is None else length
         metadata = BlockMetadata(num_rows=number, size_bytes=size, input_files=None, exec_stats=None)
         return ReadTask(read_parts, metadata, schema=PACKED_SCHEMA if read is None else None)

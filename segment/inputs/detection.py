@@ -14,7 +14,8 @@ from segment.inputs.tars.archive import compressed_tar, refuse_compressed
 from segment.inputs.tars.index_files import index_url
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
-from segment.store.names import count, examples, is_image, shown, suffix_of
+from segment.store.entries import Entries
+from segment.store.names import IMAGE_SUFFIXES, count, examples, is_image, shown, suffix_of
 from segment.store.urls import relative_url, to_url, unsigned
 
 Kind = Literal["files", "webdataset", "parquet", "list"]
@@ -51,7 +52,7 @@ def _kind(found: Found, options: InputOptions, findings: Findings) -> Kind:
         return options.format
     if found.single and suffix_of(found.entries[0].url) in LIST_SUFFIXES:
         return "list"
-    kinds = Counter(kind for entry in found.entries if (kind := _kind_of(entry.url)))
+    kinds = Counter(kind for url in found.entries.urls() if (kind := _kind_of(url)))
     if not kinds:
         raise UsageError(_nothing_usable(found, "image", findings))
     if len(kinds) > 1:
@@ -62,9 +63,10 @@ def _kind(found: Found, options: InputOptions, findings: Findings) -> Kind:
 
 
 def _kind_of(url: str) -> Kind | None:
-    if compressed_tar(url):
-        return "webdataset"
-    return "files" if is_image(url) else _SUFFIXES.get(suffix_of(url))
+    suffix = suffix_of(url)
+    if suffix in IMAGE_SUFFIXES:
+        return "files"
+    return "webdataset" if compressed_tar(url) else _SUFFIXES.get(suffix)
 
 
 def _refuse_foreign_options(kind: Kind, options: InputOptions) -> None:
@@ -80,7 +82,7 @@ def _refuse_foreign_options(kind: Kind, options: InputOptions) -> None:
         )
 
 
-def entries_of_kind(kind: Kind, found: Found, store: Store, findings: Findings) -> list[Entry]:
+def entries_of_kind(kind: Kind, found: Found, store: Store, findings: Findings) -> Entries:
     """Return the objects of one kind; a single object is returned whatever its name.
 
     For loose images all objects are returned: which of them are labels is known after the label search.
@@ -88,7 +90,7 @@ def entries_of_kind(kind: Kind, found: Found, store: Store, findings: Findings) 
     Raises:
         UsageError: there is none, or it is a compressed tar.
     """
-    entries = list(found.entries)
+    entries = found.entries
     if kind == "list":
         if not found.single:
             raise UsageError(
@@ -96,7 +98,7 @@ def entries_of_kind(kind: Kind, found: Found, store: Store, findings: Findings) 
             )
         return entries
     if kind == "files":
-        if not any(is_image(entry.url) for entry in entries):
+        if not any(is_image(url) for url in entries.urls()):
             raise UsageError(_nothing_usable(found, _NOUNS[kind], findings))
         return entries  # labels may have other suffixes
     if not found.single:
@@ -105,12 +107,12 @@ def entries_of_kind(kind: Kind, found: Found, store: Store, findings: Findings) 
             indexes = {index_url(entry.url) for entry in entries if _kind_of(entry.url) == kind}
             others = [url for url in others if url not in indexes]
         findings.leave_out_files([relative_url(url, found.base) for url in others])
-        entries = [entry for entry in entries if _kind_of(entry.url) == kind]
+        entries = Entries(entry for entry in entries if _kind_of(entry.url) == kind)
     if not entries:
         raise UsageError(_nothing_usable(found, _NOUNS[kind], findings))
     for entry in entries:
         refuse_compressed(entry.url)
-    return in_threads(lambda entry: _with_size(entry, store), entries)
+    return Entries(in_threads(lambda entry: _with_size(entry, store), entries))
 
 
 def _with_size(entry: Entry, store: Store) -> Entry:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from segment.errors import UsageError
 from segment.inputs.changes import Known
 from segment.inputs.detection import Kind, detect_kind, entries_of_kind
+from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.findings import Findings, Reason
 from segment.inputs.lists.list_file import LIST_SUFFIXES, listed_urls, plan_list
 from segment.inputs.loose.files import plan_files, read_files
@@ -18,15 +18,16 @@ from segment.inputs.own_scope import scope_of
 from segment.inputs.parquet.footers import has_label_column, plan_parquet
 from segment.inputs.parquet.row_groups import read_parquet, read_row_ids
 from segment.inputs.parquet.table_formats import current_files
-from segment.inputs.parts import Discovery, Member, Part, Sample, ShardFormat, Span, Unindexed, image_uri
+from segment.inputs.parts import Member, Part, Sample, ShardFormat, Span, image_uri
 from segment.inputs.patterns import Found, find_objects, sign_input
 from segment.inputs.selection import select_images
-from segment.inputs.shards import Planned, cut, mark_repeated
+from segment.inputs.shards import Planned, Remade, counted, cut, mark_repeated
 from segment.inputs.tars.instalments import Spread, index_more, plan_first_tars, unindexed_of
 from segment.inputs.tars.webdataset import plan_webdataset, read_webdataset
 from segment.job import InputFormat, InputOptions
 from segment.store.client import Entry, Store
-from segment.store.names import basename, is_image, shown, skip_reason, suffix_of
+from segment.store.entries import Entries
+from segment.store.names import is_image, shown, skip_reason, suffix_of
 from segment.store.urls import parent_url, relative_url, to_url
 
 __all__ = [
@@ -83,17 +84,16 @@ def discover(
     store.limit_inputs(scope_of(input, options))
     store = store.inputs
     found = find_objects(input, store, findings)
-    everything = {entry.url: entry for entry in found.entries}  # a label pattern may name any of them
-    whole = found.whole
-    if without:
-        found = _outside(found, [without])
-    found = _visible(_without_runs(found, store, findings), options, findings)
+    everything, whole = found.entries, found.whole  # a label pattern may name any of them
+    found = _visible(found, _hidden_folders(found, without, store, findings), options, findings)
     kind = detect_kind(found, options, findings)
     entries = entries_of_kind(kind, found, store, findings)
     if kind == "parquet" and not found.single:
-        entries = current_files(found.base, entries, everything, store.within(None), findings)  # a log may be above
+        by_url = {entry.url: entry for entry in everything}
+        held = current_files(found.base, entries, by_url, store.within(None), findings)  # a log may be above
+        entries = Entries(held)
     if known and kind in ("webdataset", "parquet"):
-        entries = known.objects_to_plan(entries)
+        entries = Entries(known.objects_to_plan(entries))
         if not entries:
             return Discovery([], 0, 0, findings.warnings, findings.notes, findings.left_out)
     is_selection = options.limit is not None or options.sample is not None
@@ -114,15 +114,14 @@ def discover(
         cover = "the indexed tars" if planned.not_indexed else "the whole input"
         findings.notes.append(f"warnings cover {cover}, from which --limit and --sample select")
     planned.warn(selected if is_selection else None)
-    shards = mark_repeated(selected, findings.warnings)
+    shards = selected if planned.ids_are_unique else mark_repeated(selected, findings.warnings)
     unindexed = None if is_selection else unindexed_of(planned, entries, options)
     if unindexed:
         options = options.model_copy(update={"part_size": unindexed.part_size})
-    parts = cut(shards, options, alone)
-    images = sum(len(part) for part in parts)
-    labelled = sum(member.label is not None for part in parts for member in part.members)
-    counted = labelled if planned.labels_known else None
-    return Discovery(parts, images, counted, findings.warnings, findings.notes, findings.left_out, unindexed)
+    images, labels = planned.counts if planned.counts and not is_selection else counted(shards)
+    labelled = labels if planned.labels_known else None
+    parts = Remade(lambda: cut(shards, options, alone))
+    return Discovery(parts, images, labelled, findings.warnings, findings.notes, findings.left_out, unindexed)
 
 
 def sign_again(
@@ -194,56 +193,75 @@ def _limited(part: Part, options: InputOptions, store: Store) -> Store:
     return store.within(scope)
 
 
-def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:
-    """Leave out hidden, system and irregular objects, links to other entries, and a labels folder below the input."""
+def _visible(found: Found, folders: Sequence[str], options: InputOptions, findings: Findings) -> Found:
+    """Leave out some folders, hidden, system and irregular objects, links to others, and a labels folder below."""
+    hidden = tuple(folder + "/" for folder in folders)
     if found.single:
-        return found
+        return replace(found, entries=Entries(entry for entry in found.entries if not entry.url.startswith(hidden)))
     labels = to_url(options.labels) + "/" if options.labels is not None else ""
-    if not labels.startswith(found.base + "/") or labels == found.base + "/":
-        labels = ""
-    kept: list[Entry] = []
-    left: dict[Reason, list[Entry]] = defaultdict(list)
-    for entry in found.entries:
-        if labels and entry.url.startswith(labels):
-            continue  # the label search counts unused files there
-        if reason := skip_reason(relative_url(entry.url, found.base), include_hidden=options.include_hidden):
-            left[reason].append(entry)
-        elif entry.irregular:
-            left["irregular"].append(entry)
+    if labels.startswith(found.base + "/") and labels != found.base + "/":
+        hidden = (*hidden, labels)  # the label search counts unused files there
+    left: list[tuple[Reason, Entry]] = []
+
+    def reason_of(url: str) -> Reason | None:
+        return skip_reason(relative_url(url, found.base), include_hidden=options.include_hidden)
+
+    urls = found.entries.urls()
+    if found.entries.are_plain and not any(url.startswith(hidden) or reason_of(url) for url in urls):
+        return found
+
+    def kept() -> Iterator[Entry]:
+        for entry in found.entries:
+            if entry.url.startswith(hidden):
+                continue
+            if reason := reason_of(entry.url):
+                leave(reason, entry)
+            elif entry.irregular:
+                leave("irregular", entry)
+            else:
+                yield entry
+
+    def leave(why: Reason, entry: Entry) -> None:
+        if options.label_pattern is not None:
+            left.append((why, entry))  # it may be the label of an image that is not known yet
         else:
-            kept.append(entry)
-    own_names = {entry.url for entry in kept if not entry.link_to}
-    left["linked"] = [entry for entry in kept if entry.link_to in own_names]
-    kept = [entry for entry in kept if entry.link_to not in own_names]
-    used = set(wanted_labels(found.base, [entry for entry in kept if is_image(entry.url)], options).values())
-    for why, entries in left.items():
-        findings.leave_out(why, [relative_url(entry.url, found.base) for entry in entries if entry.url not in used])
-    return replace(found, entries=kept)
+            findings.leave_out(why, [relative_url(entry.url, found.base)])
+
+    entries = Entries(kept())
+    if linked := {entry.link_to for entry in entries if entry.link_to}:
+        own_names = {entry.url for entry in entries if not entry.link_to and entry.url in linked}
+        for entry in entries:
+            if entry.link_to in own_names:
+                leave("linked", entry)
+        entries = Entries(entry for entry in entries if entry.link_to not in own_names)
+    if left:
+        images = (entry for entry in entries if is_image(entry.url))
+        used = set(wanted_labels(found.base, images, options).values())
+        left = [(why, entry) for why, entry in left if entry.url not in used]
+    for why, entry in left:
+        findings.leave_out(why, [relative_url(entry.url, found.base)])
+    return replace(found, entries=entries)
 
 
-def _outside(found: Found, folders: Sequence[str]) -> Found:
-    """Leave out the content of some folders."""
-    prefixes = tuple(folder + "/" for folder in folders)
-    return replace(found, entries=[entry for entry in found.entries if not entry.url.startswith(prefixes)])
-
-
-def _without_runs(found: Found, store: Store, findings: Findings) -> Found:
-    """Leave out the outputs of other runs of this program: their masks and tables are no input.
+def _hidden_folders(found: Found, without: str | None, store: Store, findings: Findings) -> list[str]:
+    """Return the folders that are no input: `without`, and outputs of runs of this program, which are counted.
 
     Raises:
         UsageError: the input itself is the output of a run.
     """
+    hidden = [without] if without else []
     if found.single:
-        return found
-    records = [entry.url for entry in found.entries if basename(entry.url) == "run.json"]
-    runs = [parent_url(url) for url in records if _is_run(store.read_if_exists(url))]
+        return hidden
+    outside = tuple(folder + "/" for folder in hidden)
+    records = list(found.entries.urls_ending("/run.json"))
+    runs = [parent_url(url) for url in records if not url.startswith(outside) and _is_run(store.read_if_exists(url))]
     if found.base in runs:
         raise UsageError(f"{shown(found.base)} is the output of a run, and no input; its masks are in masks/")
     for folder in runs:
-        inside = [entry.url for entry in found.entries if entry.url.startswith(folder + "/")]
+        inside = [e.url for e in found.entries if e.url.startswith(folder + "/") and not e.url.startswith(outside)]
         name = relative_url(folder, found.base)
         findings.leave_out("run_output", [name] * len(inside), [suffix_of(url) or "no suffix" for url in inside])
-    return _outside(found, runs)
+    return hidden + runs
 
 
 def _is_run(data: bytes | None) -> bool:

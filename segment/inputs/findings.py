@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 from segment.store.names import DATA_SUFFIXES, as_text, count, examples, shown, suffix_of
@@ -83,6 +84,7 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
 }  # fmt: skip
 _EXAMPLES = 3  # names shown for each reason
 _KINDS = 6  # suffixes counted separately
+_AT_ONCE = 10_000  # names that are counted at once; an input may hold millions that it does not use
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,18 +207,18 @@ class Findings:
             kinds: their kinds; by default their suffixes.
             place: URL of the archive that holds them, if any.
         """
-        listed = list(names)
-        if not listed:
-            return
-        found = Counter((suffix_of(name) or "no suffix" for name in listed) if kinds is None else kinds)
-        data = sum(number for kind, number in found.items() if suffix_of(f"x.{kind}") in DATA_SUFFIXES)
-        storable = {as_text(kind): number for kind, number in found.items()}
-        self._count(reason, place).add(len(listed), storable, map(as_text, listed), True, data)
+        left, their_kinds = iter(names), None if kinds is None else iter(kinds)
+        while listed := list(islice(left, _AT_ONCE)):
+            suffixes = (suffix_of(name) or "no suffix" for name in listed)
+            found = Counter(suffixes if their_kinds is None else islice(their_kinds, len(listed)))
+            data = sum(number for kind, number in found.items() if suffix_of(f"x.{kind}") in DATA_SUFFIXES)
+            storable = {as_text(kind): number for kind, number in found.items()}
+            self._count(reason, place).add(len(listed), storable, map(as_text, listed), True, data)
 
-    def leave_out_files(self, names: Sequence[str]) -> None:
+    def leave_out_files(self, names: Iterable[str]) -> None:
         """Count files of the input that are not read: those that may hold data apart from all others."""
-        self.leave_out("format", [name for name in names if suffix_of(name) in DATA_SUFFIXES])
-        self.leave_out("other_kind", [name for name in names if suffix_of(name) not in DATA_SUFFIXES])
+        for name in names:
+            self.leave_out("format" if suffix_of(name) in DATA_SUFFIXES else "other_kind", [name])
 
     def omit(self, reason: Literal["beyond_limit", "not_sampled"], images: int, *, exact: bool = True) -> None:
         """Count images that `limit` or `sample` leaves out; `images` is a lower bound unless `exact`."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import fnmatch
+import heapq
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from segment.errors import UsageError
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads, look_up
 from segment.store.client import Entry, Store
+from segment.store.entries import Entries
 from segment.store.local_files import with_hint
 from segment.store.names import IMAGE_SUFFIXES, count, shown, suffix_of
 from segment.store.urls import is_http, parent_url, query_parameters, to_url, unsigned
 
 FILE_SUFFIXES = IMAGE_SUFFIXES | {".tar", ".parquet", ".pq", ".txt", ".csv", ".tsv", ".jsonl", ".json", ".gz", ".tgz"}
 MAX_BRACES = 1_000_000
+_url = attrgetter("url")
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
@@ -33,7 +38,7 @@ class Found:
     """
 
     base: str
-    entries: Sequence[Entry]
+    entries: Entries
     single: bool
     whole: bool = False
 
@@ -53,17 +58,15 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
         return found
     patterns = list(_expand_braces(url))
     globs = [pattern for pattern in patterns if _is_glob(pattern)]
-    entries = _named([pattern for pattern in patterns if not _is_glob(pattern)], len(patterns), store)
-    for matched in in_threads(lambda pattern: _glob(pattern, store), globs):
-        entries.extend(matched)
-    if not entries:
+    named = _named([pattern for pattern in patterns if not _is_glob(pattern)], len(patterns), store)
+    listings = [sorted(named, key=_url), *in_threads(lambda pattern: _glob(pattern, store), globs)]
+    number = sum(map(len, listings))
+    if not number:
         raise UsageError(with_hint(_nothing(url, store), url))
-    unique = {entry.url: entry for entry in sorted(entries, key=lambda entry: entry.url)}
-    if len(unique) < len(entries):
-        findings.warnings.append(
-            f"{count(len(entries) - len(unique), 'file is', 'files are')} named twice and read once"
-        )
-    return Found(_fixed_folder(url), list(unique.values()), single=False)
+    unique = Entries(next(same) for _, same in groupby(heapq.merge(*listings, key=_url), key=_url))
+    if len(unique) < number:
+        findings.warnings.append(f"{count(number - len(unique), 'file is', 'files are')} named twice and read once")
+    return Found(_fixed_folder(url), unique, single=False)
 
 
 def sign_input(input: str, store: Store) -> str:  # noqa: A002
@@ -84,7 +87,7 @@ def _object(url: str, store: Store, unlikely: bool = False) -> Found | None:
     if (suffix_of(url) in FILE_SUFFIXES) is unlikely:
         return None
     entry = store.info(url)
-    return Found(parent_url(url), [entry], single=True) if entry else None
+    return Found(parent_url(url), Entries([entry]), single=True) if entry else None
 
 
 def _folder(url: str, store: Store) -> Found | None:
@@ -167,7 +170,7 @@ def _is_glob(url: str) -> bool:
     return any(c in url for c in ("*[" if is_http(url) else "*?["))
 
 
-def _glob(pattern: str, store: Store) -> list[Entry]:
+def _glob(pattern: str, store: Store) -> Entries:
     """Return the objects a glob matches and the content of folders it matches. `**` is any number of folders."""
     folder = _fixed_folder(pattern)
     wanted = pattern[len(folder) + 1 :].split("/")
@@ -175,7 +178,7 @@ def _glob(pattern: str, store: Store) -> list[Entry]:
         entries = store.list_folder(folder)
     else:
         entries = store.list(folder)
-    return [entry for entry in entries if _matches(entry.url[len(folder) + 1 :].split("/"), wanted)]
+    return Entries(entry for entry in entries if _matches(entry.url[len(folder) + 1 :].split("/"), wanted))
 
 
 def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:

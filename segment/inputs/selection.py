@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 
@@ -15,8 +15,8 @@ from segment.store.urls import relative_url, without_query
 
 
 def select_images(
-    shards: Sequence[Shard], options: InputOptions, base: str, findings: Findings, *, whole: bool = True
-) -> list[Shard]:
+    shards: Iterable[Shard], options: InputOptions, base: str, findings: Findings, *, whole: bool = True
+) -> Iterable[Shard]:
     """Return the shards with only the images that `limit` or `sample` selects; count the others as left out.
 
     A sample consists of the images whose names have the lowest SHA-256. It is evenly spread, it is the same in every
@@ -32,7 +32,7 @@ def select_images(
         whole: whether `shards` is the whole input.
     """
     if options.limit is None and options.sample is None:
-        return list(shards)
+        return shards
     places = ((number, position) for number, shard in enumerate(shards) for position in range(shard.images))
     if options.limit is not None:
         taken = list(islice(places, options.limit))
@@ -41,13 +41,11 @@ def select_images(
         taken = sorted(place for _, place in heapq.nsmallest(options.sample or 0, ranked))
     left = sum(shard.images for shard in shards) - len(taken)
     findings.omit("beyond_limit" if options.limit is not None else "not_sampled", left, exact=whole)
-    return [
-        _reduced(shards[number], [position for _, position in group])
-        for number, group in groupby(taken, key=lambda place: place[0])
-    ]
+    chosen = {number: [at for _, at in group] for number, group in groupby(taken, key=lambda place: place[0])}
+    return [_reduced(shard, chosen[number]) for number, shard in enumerate(shards) if number in chosen]
 
 
-def _ranks(shards: Sequence[Shard], base: str) -> Iterator[bytes]:
+def _ranks(shards: Iterable[Shard], base: str) -> Iterator[bytes]:
     """Yield the digest of each image's name, in the input's order."""
     for shard in shards:
         place = "" if shard.format == "files" else relative_url(without_query(shard.url), base)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Generic, TypeVar
 
 from segment.inputs.parts import REPEATED, KeyRule, Member, Part, ShardFormat
 from segment.job import InputOptions
@@ -12,6 +14,24 @@ from segment.store.client import Entry
 from segment.store.names import basename, count, examples, slug
 
 SHARD_IMAGES = 4096  # loose files in a shard
+_MOST_AUTO = 64  # images of a part, at most; of an input of 256 such parts or more
+_AUTO_PARTS = 256
+
+T = TypeVar("T")
+
+
+class Remade(Generic[T]):
+    """Items that are made anew each time they are read, as there may be too many to keep.
+
+    Args:
+        make: makes them; the same ones each time.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[T]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[T]:
+        return self._make()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +81,23 @@ class Planned:
     """What a format plans for an input.
 
     Attributes:
-        shards: all shards, in order.
+        shards: all shards, in order; read several times.
         labels_known: whether members tell which images have labels. In Parquet with a label column only rows do.
         warn: adds warnings about images that cannot be read. Takes the shards of the selected images, or None where
             all images are selected.
         key_rule: where the keys of tar members end.
         not_indexed: the last tars of the input, if they are not planned.
+        counts: numbers of images and of labelled ones, if they are known without reading the shards.
+        ids_are_unique: whether no two images can have the same id.
     """
 
-    shards: list[Shard]
+    shards: Iterable[Shard]
     labels_known: bool = True
-    warn: Callable[[Sequence[Shard] | None], None] = lambda _: None
+    warn: Callable[[Iterable[Shard] | None], None] = lambda _: None
     key_rule: KeyRule = "first"
     not_indexed: Sequence[Entry] = ()
+    counts: tuple[int, int] | None = None
+    ids_are_unique: bool = False
 
 
 def shard_hash(*identity: str | int) -> str:
@@ -81,15 +105,15 @@ def shard_hash(*identity: str | int) -> str:
     return hashlib.sha256("\n".join(str(part) for part in identity).encode()).hexdigest()[:12]
 
 
-def file_shards(url: str, members: Sequence[Member], etags: Mapping[str, str]) -> Iterator[Shard]:
-    """Group loose files into shards of `SHARD_IMAGES` images; `etags` are those of images and labels, by URL."""
-    for number, first in enumerate(range(0, len(members), SHARD_IMAGES)):
-        held = members[first : first + SHARD_IMAGES]
+def file_shards(url: str, members: Iterable[Member]) -> Iterator[Shard]:
+    """Group loose files into shards of `SHARD_IMAGES` images."""
+    left, number = iter(members), -1
+    while held := list(islice(left, SHARD_IMAGES)):
+        number += 1
         digest = hashlib.sha256()
         for member in held:
             for span in (member.image, member.label):
-                known = (span.url, span.size, etags.get(span.url, "")) if span else ("", 0, "")
-                digest.update(repr(known).encode())
+                digest.update(repr((span.url, span.size, span.etag) if span else ("", 0, "")).encode())
         etag = digest.hexdigest()
         yield Shard(
             name=f"{slug(basename(url))}-{number:05d}",
@@ -105,33 +129,50 @@ def file_shards(url: str, members: Sequence[Member], etags: Mapping[str, str]) -
 
 def auto_part_size(images: int) -> int:
     """Return the part size of `auto`: ceil(images / 256), clamped to 4 to 64."""
-    return min(64, max(4, -(-images // 256)))
+    return min(_MOST_AUTO, max(4, -(-images // _AUTO_PARTS)))
 
 
-def cut(shards: Sequence[Shard], options: InputOptions, alone: int | None = None) -> list[Part]:
-    """Cut shards into parts that keep to `part_size` and `part_bytes` and cross no run.
+def _some_images(shards: Iterable[Shard]) -> int:
+    """Return the number of images, or one that is large enough for `auto_part_size`."""
+    images = 0
+    for shard in shards:
+        images += shard.images
+        if images >= _MOST_AUTO * _AUTO_PARTS:
+            break
+    return images
+
+
+def cut(shards: Iterable[Shard], options: InputOptions, alone: int | None = None) -> Iterator[Part]:
+    """Yield the parts of shards; they keep to `part_size` and `part_bytes` and cross no run.
 
     An image of `alone` encoded bytes or more is a part by itself; None lets no size decide that. The bytes of images in
     Parquet files are not known.
     """
     size = options.part_size
-    limit = auto_part_size(sum(shard.images for shard in shards)) if size == "auto" else size
-    return [
-        Part(
-            id=f"{shard.hash}-{start:06d}-{stop:06d}",
-            shard=f"{shard.name}-{shard.hash}",
-            format=shard.format,
-            url=shard.url,
-            size=shard.size,
-            etag=shard.etag,
-            start=start,
-            stop=stop,
-            row_group=row_group,
-            members=tuple(shard.members[start:stop]),
-        )
-        for shard in shards
-        for row_group, start, stop in _ranges(shard, limit, options.part_bytes, alone)
-    ]
+    limit = auto_part_size(_some_images(shards)) if size == "auto" else size
+    for shard in shards:
+        for row_group, start, stop in _ranges(shard, limit, options.part_bytes, alone):
+            yield Part(
+                id=f"{shard.hash}-{start:06d}-{stop:06d}",
+                shard=f"{shard.name}-{shard.hash}",
+                format=shard.format,
+                url=shard.url,
+                size=shard.size,
+                etag=shard.etag,
+                start=start,
+                stop=stop,
+                row_group=row_group,
+                members=tuple(shard.members[start:stop]),
+            )
+
+
+def counted(shards: Iterable[Shard]) -> tuple[int, int]:
+    """Return the numbers of images and of labelled ones."""
+    images = labelled = 0
+    for shard in shards:
+        images += shard.images
+        labelled += sum(member.label is not None for member in shard.members)
+    return images, labelled
 
 
 def _ranges(shard: Shard, limit: int, part_bytes: int, alone: int | None) -> Iterator[tuple[int, int, int]]:

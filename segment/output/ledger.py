@@ -7,13 +7,15 @@ _SUCCESS.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 from pydantic import ValidationError
 
-from segment.errors import SegmentError, UsageError
+from segment.errors import SegmentError, StoreError, UsageError
 from segment.inputs.own_scope import scope_of_run
 from segment.models.card import ModelCard
 from segment.models.validation import validation_message
@@ -21,7 +23,7 @@ from segment.output.damage import DAMAGE, read_checked
 from segment.output.manifest import masks_path, stats_path
 from segment.output.plan import Plan
 from segment.output.record import misshapen
-from segment.output.run_folder import MOST, RunFolder, to_json
+from segment.output.run_folder import RunFolder, to_json
 from segment.output.stats_files import read_stats, stats_table
 from segment.output.stored import Stored
 from segment.output.tables import (
@@ -34,11 +36,13 @@ from segment.output.tables import (
     to_parquet,
 )
 from segment.store.background import in_order
+from segment.store.fetching import fetch
 from segment.store.local_files import with_hint
 from segment.store.names import shown
 
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes per range request; small, so that the mask column between counts and footer is not read
+_PLAN_IN_MEMORY = 16 << 20  # bytes of a plan that is written from memory
 _MOST_SHARD_LISTINGS = 64  # for more unfinished shards than this, one listing of masks/ is cheaper
 
 
@@ -111,11 +115,14 @@ class Ledger(RunFolder):
         """
         url = self.url("plan.parquet")
 
-        def read() -> Plan | None:
-            data = self.store.read_if_exists(url, most=MOST)
-            return None if data is None else Plan.from_bytes(data)
+        def read() -> Plan:
+            with fetch(self.store, url) as file:
+                return Plan.read(file)
 
-        return read_checked(url, read)
+        try:
+            return read_checked(url, read)
+        except FileNotFoundError:
+            return None
 
     def read_run_and_plan(self) -> tuple[dict[str, Any], Plan]:
         """Return `run.json` and the plan of a run. The store then reads what the input of the run may name.
@@ -140,8 +147,19 @@ class Ledger(RunFolder):
 
     def freeze_plan(self, plan: Plan) -> Plan:
         """Write the plan unless there is one, and return the stored plan: the one of the first driver."""
-        url, data = self.url("plan.parquet"), plan.to_bytes()
-        return read_checked(url, lambda: Plan.from_bytes(self.store.create(url, data)))
+        self._write_plan(plan, self.store.write_if_absent)
+        frozen = self.read_plan()
+        if frozen is None:
+            raise StoreError(f"{shown(self.url('plan.parquet'))} was written, and is not there")
+        return frozen
+
+    def _write_plan(self, plan: Plan, write: Callable[[str, bytes | Path], object]) -> None:
+        """Write a plan by a method of the store; one that is large goes through a temporary file."""
+        with tempfile.NamedTemporaryFile() as file:
+            plan.write(cast(BinaryIO, file))
+            file.flush()
+            path = Path(file.name)
+            write(self.url("plan.parquet"), path if path.stat().st_size > _PLAN_IN_MEMORY else path.read_bytes())
 
     def extend_plan(self, plan: Plan) -> Plan:
         """Freeze a plan that covers more tars, unless the stored one of another driver does; return the stored plan."""
@@ -257,7 +275,7 @@ class Ledger(RunFolder):
 
     def replace_plan(self, plan: Plan) -> Plan:
         """Freeze a plan in place of the current one, and return it."""
-        self.store.write(self.url("plan.parquet"), plan.to_bytes())
+        self._write_plan(plan, self.store.write)
         return plan
 
     def read_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,9 +86,9 @@ def wrong_sizes(ledger: Ledger, plan: Plan, objects: Objects) -> Iterator[tuple[
         (known, objects.entries[known.path]) for known in ledger.digests.objects() if known.path in objects.entries
     ]
     has_md5s = any(entry.etag == known.md5.hex() for known, entry in compared)  # not with some kinds of encryption
-    owners = _owners(plan)
+    owners = functools.cache(lambda: _owners(plan))  # of use for faults alone
     for path in sorted(item.path for item in ledger.digests.objects() if item.path not in objects.entries):
-        if owner := owners.get(masks_file_of(path) or ""):
+        if owner := owners().get(masks_file_of(path) or ""):
             yield *owner, Fault("mask files that have been lost", f"{shown(path)} has been lost: {VERIFY}")
     for known, entry in compared:
         if entry.size not in (known.size, -1):
@@ -97,7 +98,7 @@ def wrong_sizes(ledger: Ledger, plan: Plan, objects: Objects) -> Iterator[tuple[
         else:
             continue
         fault = Fault("objects of another size or ETag", f"{shown(known.path)} {words}: {VERIFY}")
-        yield *owners.get(masks_file_of(known.path) or known.path, ("", "")), fault
+        yield *owners().get(masks_file_of(known.path) or known.path, ("", "")), fault
 
 
 def check_manifest(ledger: Ledger, plan: Plan, objects: Objects, faults: Faults) -> None:

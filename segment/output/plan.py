@@ -2,74 +2,128 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from segment.inputs.discover import Discovery, Member, Part, Span, Unindexed
+from segment.inputs.discover import Discovery, Part, Unindexed
 from segment.inputs.findings import LeftOut, by_reason
-from segment.output.tables import read_table, to_parquet
+from segment.output.part_members import AT_ONCE, MEMBERS, Facts, PackedMembers, facts_of
+from segment.output.plan_rows import COLUMNS, PLAN_SCHEMA, WITHOUT_METADATA, checked_rows, parts_of, rows_of
+from segment.output.tables import write_parquet
 
-_SPAN = pa.struct([
-    ("url", pa.string()), ("start", pa.int64()), ("size", pa.int64()), ("etag", pa.string()), ("signed", pa.bool_())
-])  # fmt: skip
-_MEMBER = pa.struct([("id", pa.string()), ("image", _SPAN), ("label", _SPAN)])
-_WITH_METADATA = pa.struct([*_MEMBER, ("meta", pa.list_(pa.string())), ("meta_span", _SPAN)])
-PLAN_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("shard", pa.string()),
-        ("format", pa.string()),
-        ("url", pa.string()),
-        ("size", pa.int64()),
-        ("etag", pa.string()),
-        ("start", pa.int64()),
-        ("stop", pa.int64()),
-        ("row_group", pa.int32()),
-        ("members", pa.list_(_WITH_METADATA)),
-    ]
-)
-_WITHOUT_METADATA = PLAN_SCHEMA.set(len(PLAN_SCHEMA) - 1, pa.field("members", pa.list_(_MEMBER)))  # as most are stored
+_ROW_GROUP = 1024  # parts of a row group of `plan.parquet`
 
 
 class Plan:
-    """The list of parts of a run, as an Arrow table: a million images need no million Python objects.
+    """The list of parts of a run. What is known of each part is a row of a table; its members are packed.
+
+    A million images need no million Python objects, and their names and etags lie in a temporary file if they are many.
 
     Args:
-        table: one row per part, of `PLAN_SCHEMA`.
+        rows: one row per part, of `PLAN_SCHEMA`.
         left_out: objects and images of the input that are not planned, by reason and place.
         unindexed: tars whose images are planned while those of others are segmented; None if all are planned.
+
+    Attributes:
+        table: one row per part, of `PLAN_SCHEMA` without members.
+        left_out, unindexed: as given.
     """
 
-    def __init__(self, table: pa.Table, left_out: Sequence[LeftOut] = (), unindexed: Unindexed | None = None) -> None:
-        self.table = table
-        self.unindexed = unindexed
+    def __init__(self, rows: pa.Table, left_out: Sequence[LeftOut] = (), unindexed: Unindexed | None = None) -> None:
+        batches = rows.to_batches(max_chunksize=AT_ONCE)
+        self._fill(map(pa.Table.from_batches, ([batch] for batch in batches)), left_out, unindexed)
+
+    def _fill(self, rows: Iterable[pa.Table], left_out: Sequence[LeftOut], unindexed: Unindexed | None) -> None:
+        """Take rows, at most `AT_ONCE` at a time."""
+        members, tables = PackedMembers(), [PLAN_SCHEMA.empty_table().select(COLUMNS)]
+        facts = [facts_of(pa.array([], MEMBERS))]
+        for some in rows:
+            own = some["members"].combine_chunks()
+            facts.append(facts_of(own))
+            members.append(own)
+            tables.append(some.select(COLUMNS))
+        every = {name: np.concatenate([held[name] for held in facts]) for name in facts[0]}
+        places = np.arange(len(members), dtype=np.int64)
+        self._set(pa.concat_tables(tables).combine_chunks(), members, {"place": places, **every}, left_out, unindexed)
+
+    def _set(
+        self,
+        table: pa.Table,
+        members: PackedMembers,
+        facts: Facts,
+        left_out: Sequence[LeftOut],
+        unindexed: Unindexed | None,
+    ) -> None:
+        self.table, self._members, self._facts = table, members, facts
         self.left_out = tuple(sorted(left_out, key=lambda item: (item.place, item.reason)))
+        self.unindexed = unindexed
 
     @staticmethod
-    def of(parts: Iterable[Part], left_out: Sequence[LeftOut] = ()) -> Plan:
-        """Build a plan from parts; their order is kept."""
-        rows = [{name: _to_plain(getattr(part, name)) for name in PLAN_SCHEMA.names} for part in parts]
-        return Plan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), left_out)
+    def of(parts: Iterable[Part], left_out: Sequence[LeftOut] = (), unindexed: Unindexed | None = None) -> Plan:
+        """Build a plan from parts, some at a time; their order is kept."""
+        plan, left = Plan.__new__(Plan), iter(parts)
+        plan._fill(map(rows_of, iter(lambda: list(islice(left, AT_ONCE)), [])), left_out, unindexed)
+        return plan
 
     @staticmethod
     def of_discovery(found: Discovery) -> Plan:
         """Build the plan of an input, or of the part of it that is indexed."""
-        plan = Plan.of(found.parts, found.left_out)
-        return Plan(plan.table, plan.left_out, found.unindexed)
+        return Plan.of(found.each_part, found.left_out, found.unindexed)
+
+    def with_left_out(self, left_out: Sequence[LeftOut], unindexed: Unindexed | None = None) -> Plan:
+        """Return a plan of these parts of which all else is other."""
+        plan = Plan.__new__(Plan)
+        plan._set(self.table, self._members, self._facts, left_out, unindexed)
+        return plan
+
+    def taking(self, numbers: Sequence[int] | NDArray[np.int64]) -> Plan:
+        """Return the plan of the parts with these numbers, in this order."""
+        plan, picked = Plan.__new__(Plan), np.asarray(numbers, np.int64)
+        facts = {name: values[picked] for name, values in self._facts.items()}
+        plan._set(self.table.take(pa.array(picked)), self._members, facts, self.left_out, self.unindexed)
+        return plan
+
+    def rows(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """Return the rows from `start` to `stop` (excluded; None: all that follow) of `PLAN_SCHEMA`."""
+        stop = len(self) if stop is None else stop
+        members = self._members.take(self._facts["place"][start:stop].tolist())
+        return self.table.slice(start, stop - start).append_column(PLAN_SCHEMA.field("members"), members)
+
+    def each_rows(self, number: int = AT_ONCE) -> Iterator[pa.Table]:
+        """Yield all rows, so many at a time."""
+        return (self.rows(start, start + number) for start in range(0, len(self), number))
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Plan):
+        if not isinstance(other, Plan) or (self.left_out, self.unindexed) != (other.left_out, other.unindexed):
             return False
-        return self.table.equals(other.table) and (self.left_out, self.unindexed) == (other.left_out, other.unindexed)
+        if not self.table.equals(other.table):
+            return False
+        return all(own.equals(its) for own, its in zip(self.each_rows(), other.each_rows(), strict=True))
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Plan, (self.rows(), self.left_out, self.unindexed)
+
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows, unpacked."""
+        return int(self.table.nbytes + self._members.nbytes * len(self) // max(1, len(self._members)))
+
+    def _sum(self, fact: str) -> int:
+        return int(self._facts[fact].sum())
 
     @property
     def images(self) -> int:
@@ -94,25 +148,17 @@ class Plan:
     @property
     def is_signed(self) -> bool:
         """Whether some images or labels are read by signed URLs; the plan does not store signatures."""
-        members = pc.list_flatten(self.table["members"])
-        return any(pc.any(pc.struct_field(members, [name, "signed"])).as_py() for name in ("image", "label"))
+        return self._sum("signed") > 0
 
     @property
     def names_labels(self) -> bool:
         """Whether the plan holds labels; those of Parquet files are not in the plan."""
-        members = pc.list_flatten(self.table["members"])
-        return bool(pc.any(pc.is_valid(pc.struct_field(members, ["label"]))).as_py())
+        return self._sum("labels") > 0
 
     @property
     def names_tiffs(self) -> bool:
         """Whether the names of all images that the plan holds are those of TIFFs."""
-        ids = pc.struct_field(pc.list_flatten(self.table["members"]), ["id"])
-        return len(ids) > 0 and bool(pc.all(pc.match_substring_regex(ids, r"(?i)\.tiff?$")).as_py())
-
-    @property
-    def _has_metadata(self) -> bool:
-        members = pc.list_flatten(self.table["members"])
-        return any(pc.any(pc.is_valid(pc.struct_field(members, [name]))).as_py() for name in ("meta", "meta_span"))
+        return 0 < self._sum("members") == self._sum("tiffs")
 
     @property
     def largest_part(self) -> int:
@@ -122,9 +168,7 @@ class Plan:
     @property
     def input_bytes(self) -> int:
         """Bytes of the planned input whose size is known; a Parquet file counts by its share of planned rows."""
-        members = pc.list_flatten(self.table["members"])
-        spans = [pc.struct_field(members, [name, "size"]) for name in ("image", "label")]
-        total = sum(pc.sum(pc.max_element_wise(sizes, 0)).as_py() or 0 for sizes in spans)
+        total = self._sum("bytes")
         rows = self.table.filter(pc.field("format") == "parquet")
         rows = rows.append_column("images", pc.subtract(rows["stop"], rows["start"]))
         files = rows.group_by(["shard", "url"]).aggregate([("size", "max"), ("images", "sum"), ("stop", "max")])
@@ -151,22 +195,32 @@ class Plan:
         """Return the plan without these parts."""
         if not part_ids:
             return self
-        keep = [part not in part_ids for part in self.table["id"].to_pylist()]
-        return Plan(self.table.filter(pa.array(keep, pa.bool_())), self.left_out, self.unindexed)
+        return self.taking([number for number, part in enumerate(self.table["id"].to_pylist()) if part not in part_ids])
 
     def extended_by(self, new: Plan) -> Plan:
         """Return the plan with the parts of another one added, and with all else of the other one."""
-        return Plan(pa.concat_tables([self.table, new.table]), new.left_out, new.unindexed)
+        before = 0
+        if new._members is not self._members:
+            before = len(self._members)
+            self._members.extend(new._members)
+        facts = {name: np.concatenate([values, new._facts[name]]) for name, values in self._facts.items()}
+        facts["place"][len(self) :] += before
+        plan = Plan.__new__(Plan)
+        table = pa.concat_tables([self.table, new.table]).combine_chunks()
+        plan._set(table, self._members, facts, new.left_out, new.unindexed)
+        return plan
+
+    def __iter__(self) -> Iterator[Part]:
+        return (part for rows in self.each_rows() for part in parts_of(rows))
 
     def parts(self) -> Iterator[Part]:
         """Yield the parts, in order."""
-        return parts_of(self.table)
+        return iter(self)
 
     def of_shards(self, urls: set[str]) -> Plan:
         """Return the plan of the shards with these URLs only."""
-        keep = [url in urls for url in self.table["url"].to_pylist()]
-        left_out = [item for item in self.left_out if item.place in urls]
-        return Plan(self.table.filter(pa.array(keep, pa.bool_())), left_out, self.unindexed)
+        kept = self.taking([number for number, url in enumerate(self.table["url"].to_pylist()) if url in urls])
+        return kept.with_left_out([item for item in self.left_out if item.place in urls], self.unindexed)
 
     def since(self, before: Plan) -> Plan:
         """Return the parts that an earlier plan lacks."""
@@ -174,86 +228,50 @@ class Plan:
 
     def between(self, start: int, stop: int) -> list[Part]:
         """Return the parts of the rows from `start` to `stop`, `stop` excluded."""
-        return list(parts_of(self.table.slice(start, stop - start)))
+        return list(parts_of(self.rows(start, stop)))
 
-    def to_bytes(self) -> bytes:
-        """Return the bytes of `plan.parquet`; all else is in its metadata, so that one write freezes the whole plan."""
+    def write(self, file: BinaryIO) -> None:
+        """Write `plan.parquet`; all else is in its metadata, so that one object freezes the whole plan."""
         metadata = {"left_out": json.dumps([item.to_json() for item in self.left_out])} if self.left_out else {}
         if self.unindexed:
             metadata["unindexed"] = json.dumps(self.unindexed.to_json())
-        table = self.table if self._has_metadata else self.table.cast(_WITHOUT_METADATA)
-        return to_parquet(table.replace_schema_metadata(metadata or None))
+        schema = PLAN_SCHEMA if self._sum("metadata") else WITHOUT_METADATA
+        schema = schema.with_metadata(metadata) if metadata else schema
+        groups = self.each_rows(_ROW_GROUP) if len(self) else [PLAN_SCHEMA.empty_table()]
+        write_parquet(file, schema, (rows.cast(schema).combine_chunks() for rows in groups))
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of `plan.parquet`."""
+        file = io.BytesIO()
+        self.write(file)
+        return file.getvalue()
+
+    @staticmethod
+    def read(file: BinaryIO) -> Plan:
+        """Parse an open `plan.parquet`, some parts at a time.
+
+        Raises:
+            pa.ArrowException, LookupError, TypeError, ValueError: the file is no plan.
+        """
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            metadata = parquet.schema_arrow.metadata or {}
+            left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get(b"left_out", b"[]"))]
+            unindexed = json.loads(metadata.get(b"unindexed", b"null"))
+            checked_rows(parquet.schema_arrow.empty_table())
+            groups = range(parquet.num_row_groups)  # one after the other: it takes less memory
+            batches = chain.from_iterable(
+                parquet.iter_batches(AT_ONCE, row_groups=[group], use_threads=False) for group in groups
+            )
+            plan = Plan.__new__(Plan)
+            rows = (checked_rows(pa.Table.from_batches([batch])) for batch in batches)
+            plan._fill(rows, left_out, Unindexed.from_json(unindexed) if unindexed else None)
+            if len(plan) != parquet.metadata.num_rows:  # a footer has no checksum, and tells the number twice
+                raise ValueError("rows are missing")
+        if pc.count_distinct(plan.table["id"]).as_py() != len(plan):
+            raise ValueError("a part is planned twice")
+        return plan
 
     @staticmethod
     def from_bytes(data: bytes) -> Plan:
-        """Parse `plan.parquet`.
-
-        Raises:
-            pa.ArrowException, LookupError, TypeError, ValueError: the bytes are no plan.
-        """
-        table = read_table(data)
-        metadata = table.schema.metadata or {}
-        left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get(b"left_out", b"[]"))]
-        unindexed = json.loads(metadata.get(b"unindexed", b"null"))
-        table = table.select(PLAN_SCHEMA.names).replace_schema_metadata(None)
-        _check_names(table.schema.field("members").type, PLAN_SCHEMA.field("members").type)
-        table = table.cast(PLAN_SCHEMA)
-        _check(table)
-        return Plan(table, left_out, Unindexed.from_json(unindexed) if unindexed else None)
-
-
-def _check_names(found: pa.DataType, known: pa.DataType) -> None:
-    """Raise ValueError if a field within `found` is not in `known`: a cast would leave it out without a word."""
-    if pa.types.is_list(found) and pa.types.is_list(known):
-        _check_names(found.value_type, known.value_type)
-    elif pa.types.is_struct(found) and pa.types.is_struct(known):
-        for field in found:
-            if known.get_field_index(field.name) < 0:
-                raise ValueError(f"an unknown field {field.name}")
-            _check_names(field.type, known.field(field.name).type)
-
-
-def _check(table: pa.Table) -> None:
-    """Raise ValueError if a table is none of a plan: a value is missing, or ranges and members do not agree."""
-    table.validate(full=True)  # that text is text, too
-    members = table["members"]
-    images = pc.struct_field(pc.list_flatten(members), ["image"])
-    spans = [pc.struct_field(images, [name]) for name in _SPAN.names]
-    needed = [*table.columns, pc.struct_field(pc.list_flatten(members), ["id"]), images, *spans]
-    if any(column.null_count for column in needed):
-        raise ValueError("a value is missing")
-    lengths, held = pc.subtract(table["stop"], table["start"]), pc.list_value_length(members)
-    fits = pc.or_(pc.equal(held, 0), pc.equal(pc.cast(held, pa.int64()), lengths))
-    if not pc.all(pc.and_(fits, pc.greater(lengths, 0)), min_count=0).as_py():
-        raise ValueError("a part of other images than it says")
-    if any(pc.any(pc.match_substring_regex(table[name], r"/|^\.*$")).as_py() for name in ("id", "shard")):
-        raise ValueError("a name that leads elsewhere")
-    if pc.count_distinct(table["id"]).as_py() != len(table):
-        raise ValueError("a part is planned twice")
-
-
-def parts_of(table: pa.Table) -> Iterator[Part]:
-    """Yield the parts of a slice of the plan's table."""
-    for batch in table.to_batches(max_chunksize=256):
-        for row in batch.to_pylist():
-            yield Part(**{**row, "members": tuple(_member(member) for member in row["members"])})
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, str | int):
-        return value
-    return [_member_to_plain(member) for member in value]
-
-
-def _member_to_plain(member: Member) -> dict[str, Any]:
-    spans = {name: _span_to_plain(getattr(member, name)) for name in ("image", "label", "meta_span")}
-    return {"id": member.id, "meta": list(member.meta) or None, **spans}
-
-
-def _span_to_plain(span: Span | None) -> dict[str, Any] | None:
-    return None if span is None else {name: getattr(span, name) for name in _SPAN.names}
-
-
-def _member(row: Mapping[str, Any]) -> Member:
-    label, meta_span = (Span(**row[name]) if row[name] else None for name in ("label", "meta_span"))
-    return Member(row["id"], Span(**row["image"]), label, tuple(row["meta"] or ()), meta_span)
+        """Parse the bytes of `plan.parquet`; raises as `read`."""
+        return Plan.read(io.BytesIO(data))

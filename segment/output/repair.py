@@ -96,19 +96,19 @@ def follow_input(ledger: Ledger, plan: Plan, known: Known, found: Discovery) -> 
     for shard, parts in stale.items():
         ledger.reopen(shard, parts)
     kept = [item for item in plan.left_out if item.place and item.place not in known.planned_anew]
-    new = Plan.of(found.parts, [*kept, *found.left_out])
-    if found.parts or stale or plan.unindexed:  # whose tars are all planned now, or gone
+    new = Plan.of(found.each_part, [*kept, *found.left_out])
+    if len(new) or stale or plan.unindexed:  # whose tars are all planned now, or gone
         ledger.remove_success()
         return ledger.replace_plan(plan.without(known.stale).extended_by(new))
     if new.left_out == plan.left_out:
         return plan
     ledger.remove_success()  # which names the plan by its digest
-    return ledger.replace_plan(Plan(plan.table, new.left_out))
+    return ledger.replace_plan(plan.with_left_out(new.left_out))
 
 
 def changes(known: Known, found: Discovery) -> Iterator[str]:
     """Yield a line for each kind of change of the input since it was planned."""
-    new = known.new + sum(len(part) for part in found.parts if part.url in known.new_objects)
+    new = known.new + sum(len(part) for part in found.each_part if part.url in known.new_objects)
     yield f"new in the input: {count(new, 'image')}"
     if known.replaced:
         parts = count(len(known.stale), "part")

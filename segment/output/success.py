@@ -18,6 +18,7 @@ from segment.output.plan import Plan
 from segment.output.record import misshapen
 from segment.output.run_folder import MOST, SUCCESS, to_json
 from segment.output.signing import SIGNATURE, PublicKey, Signer
+from segment.store.fetching import digest_of, fetch
 from segment.store.names import shown
 
 PLAN, RUN = "plan.parquet", "run.json"
@@ -41,8 +42,8 @@ def write_success(
         SegmentError: the stored plan is another one, or `run.json` is not this run's, or contradicts itself.
     """
     manifest = ledger.digests.to_bytes(planned_names(plan))
-    files = {PLAN: _plan_bytes(ledger, plan), RUN: _run_bytes(ledger, plan, fingerprint), MANIFEST: manifest}
-    sha256 = {name: _hex(content) for name, content in files.items()}
+    files = {RUN: _run_bytes(ledger, plan, fingerprint), MANIFEST: manifest}
+    sha256 = {PLAN: _plan_digest(ledger, plan)} | {name: _hex(content) for name, content in files.items()}
     data = to_json({**totals, "fingerprint": fingerprint, "sha256": sha256})
     before = ledger.store.read_if_exists(ledger.url(SUCCESS))
     if before not in (None, data):
@@ -56,12 +57,18 @@ def write_success(
     ledger.store.write(ledger.url(SUCCESS), data)
 
 
-def _plan_bytes(ledger: Ledger, plan: Plan) -> bytes:
-    data = ledger.store.read(ledger.url(PLAN), most=MOST)
-    if read_checked(ledger.url(PLAN), lambda: Plan.from_bytes(data)) != plan:
+def _plan_digest(ledger: Ledger, plan: Plan) -> str:
+    def read() -> tuple[Plan, str]:
+        with fetch(ledger.store, ledger.url(PLAN)) as file:
+            digest = digest_of(file)
+            file.seek(0)
+            return Plan.read(file), digest
+
+    stored, digest = read_checked(ledger.url(PLAN), read)
+    if stored != plan:
         place = shown(ledger.output)
         raise SegmentError(f"another driver has updated the plan of {place} (--update): run the same command again")
-    return data
+    return digest
 
 
 def _run_bytes(ledger: Ledger, plan: Plan, fingerprint: str) -> bytes:
@@ -76,9 +83,12 @@ def changed_files(ledger: Ledger) -> dict[str, str]:
     """Return a line for each file that is not the one that `_SUCCESS` names, by the file's name."""
     lines = {}
     for name, digest in _named(ledger.store.read_if_exists(ledger.url(SUCCESS))).items():
-        found = ledger.store.read_if_exists(ledger.url(name), most=MOST)
-        if found is None or _hex(found) != digest:
-            how = "has been lost" if found is None else "is not the one that _SUCCESS names"
+        try:
+            with fetch(ledger.store, ledger.url(name)) as file:
+                how = "" if digest_of(file) == digest else "is not the one that _SUCCESS names"
+        except FileNotFoundError:
+            how = "has been lost"
+        if how:
             lines[name] = f"{name} {how}: {_REMEDIES[name]}"
     return lines
 

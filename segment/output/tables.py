@@ -178,17 +178,21 @@ def write_masks(
 
 def to_parquet(table: pa.Table, plain: Sequence[str] = ()) -> bytes:
     """Serialise a table as one row group with page checksums; `plain` columns, compressed already, stay as they are."""
-    leaves = _leaf_names(table.schema.remove_metadata())
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=max(1, len(table)),
-        compression={leaf: "none" if leaf in plain else "zstd" for leaf in leaves},
-        use_dictionary=[leaf for leaf in leaves if leaf not in plain],
-        write_page_checksum=True,
-    )
+    write_parquet(sink, table.schema, [table], plain)
     return bytes(sink.getvalue())
+
+
+def write_parquet(sink: object, schema: pa.Schema, groups: Iterable[pa.Table], plain: Sequence[str] = ()) -> None:
+    """Write tables to a file as one row group each; see `to_parquet`."""
+    leaves = _leaf_names(schema.remove_metadata())
+    compression = {leaf: "none" if leaf in plain else "zstd" for leaf in leaves}
+    dictionaries = [leaf for leaf in leaves if leaf not in plain]
+    with pq.ParquetWriter(
+        sink, schema, compression=compression, use_dictionary=dictionaries, write_page_checksum=True
+    ) as writer:
+        for table in groups:
+            writer.write_table(table, row_group_size=max(1, len(table)))
 
 
 @functools.lru_cache(maxsize=16)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
-from segment.output.plan import Plan, parts_of
+from segment.output.plan import Plan
 from segment.store.names import IMAGE_SUFFIXES, safe_path, suffix_of
 
 _DIGITS = 16  # hexadecimal digits of a hash that makes a name unique among a million images
@@ -61,7 +61,7 @@ class Names:
 
 def _ids(ledger: Ledger, plan: Plan) -> Iterator[str]:
     """Yield the ids of all images but the error rows of repeated ids, which get no file."""
-    for part in parts_of(plan.table):
+    for part in plan.parts():
         yield from (member.id for member in part.members if member.fault != "duplicate_id")
     held = plan.table["format"].to_pylist()
     numbers = [number for number in numbers_of(plan, ledger.committed(plan)) if held[number] == "parquet"]

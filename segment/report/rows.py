@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from segment.inputs.discover import Part
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables, read_part_rows
-from segment.output.plan import Plan, parts_of
+from segment.output.plan import Plan
 
 _COLUMNS = ["status", "error", "miou", "mean_confidence"]  # the last one only where a run has it
 
@@ -100,7 +100,7 @@ def _spread(numbers: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 
 def row_at(plan: Plan, number: int, position: int) -> Row:
     """Return the row at a position of a part, given by its number in the plan."""
-    part = next(parts_of(plan.table.slice(number, 1)))
+    (part,) = plan.between(number, number + 1)
     start = part.start + position
     narrow = replace(part, start=start, stop=start + 1, members=part.members[position : position + 1])
     return Row(narrow, part.id, position)

@@ -234,7 +234,7 @@ def _repair(
 ) -> Plan:
     """Apply --update and --retry-errors; return the frozen plan."""
     if update:
-        known = Known(list(plan.parts()))
+        known = Known(plan)
         found = discover_for(job, card, ledger.store, known, to_url(job.output))
         _note_findings(found, progress)
         for line in repair.changes(known, found):

@@ -127,8 +127,8 @@ def _sample(plan: Plan, workers: int, images: int) -> Plan:
     least = _PARTS_PER_WORKER * workers
     each = max(1, min(_PROBE_PART, images // least))
     wanted = max(least, -(-images // each))
-    rows = plan.table.take([i * len(plan) // min(len(plan), wanted) for i in range(min(len(plan), wanted))])
-    cuts = [list(_cut(part, each)) for part in Plan(rows).parts()]
+    spread = plan.taking([i * len(plan) // min(len(plan), wanted) for i in range(min(len(plan), wanted))])
+    cuts = [list(_cut(part, each)) for part in spread.parts()]
     by_turns = (part for turn in itertools.zip_longest(*cuts) for part in turn if part is not None)
     return Plan.of(list(itertools.islice(by_turns, wanted)))
 

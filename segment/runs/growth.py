@@ -105,7 +105,7 @@ def _extended(plan: Plan, found: Plan) -> Plan:
     assert plan.unindexed is not None
     new = found.of_shards({entry.url for entry in plan.unindexed.tars})
     after = found.unindexed if found.tars_left < plan.tars_left else plan.unindexed
-    return plan.extended_by(Plan(new.table, [*plan.left_out, *new.left_out], after))
+    return plan.extended_by(new.with_left_out([*plan.left_out, *new.left_out], after))
 
 
 def planned_so_far(plan: Plan) -> str:

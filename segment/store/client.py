@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 from segment.errors import NotAFile, StoreError, input_changed
 from segment.store.access import Access
 from segment.store.bounds import MOST_BYTES, READ_SECONDS, Bounds
-from segment.store.filesystems import CorruptUpload, Entry, entry_of, open_filesystem, put, put_file
+from segment.store.entries import Entries, Entry
+from segment.store.filesystems import CorruptUpload, entry_of, open_filesystem, put, put_file
 from segment.store.listing import list_entries
 from segment.store.local_files import entry_of_local, open_local, read_given, read_local, write_local
 from segment.store.names import shown
@@ -181,7 +182,7 @@ class Store(Access):
         self.write_if_absent(url, data)
         return self.read(url)
 
-    def write_if_absent(self, url: str, data: bytes) -> bool:
+    def write_if_absent(self, url: str, data: bytes | Path) -> bool:
         """Write an object unless it exists; return whether this call wrote it.
 
         After False, compare the stored bytes: they are this call's own if the store applied the write and the
@@ -189,6 +190,12 @@ class Store(Access):
         """
 
         corrupt = False  # our upload was corrupted; overwriting it is safe
+
+        def send(filesystem: Any, path: str, **mode: str) -> None:
+            if isinstance(data, Path):
+                put_file(filesystem, path, data, **mode)
+            else:
+                put(filesystem, path, data, **mode)
 
         def attempt() -> bool:
             nonlocal corrupt
@@ -198,17 +205,17 @@ class Store(Access):
                     return True
                 filesystem, path = open_filesystem(url, self._options)
                 if corrupt:
-                    put(filesystem, path, data)
+                    send(filesystem, path)
                     return True
                 if filesystem.exists(path):
                     return False
                 try:
-                    put(filesystem, path, data, mode="create")
+                    send(filesystem, path, mode="create")
                 except (OSError, NotImplementedError) as error:
                     if not is_unsupported(error):
                         raise
                     log.warning("%s: no conditional writes in this store: wrote without one", shown(url))
-                    put(filesystem, path, data)
+                    send(filesystem, path)
             except CorruptUpload:
                 corrupt = True
                 raise
@@ -263,15 +270,15 @@ class Store(Access):
         """Whether there is a folder at `url`, empty or not. On S3 a bucket and a marker object are folders, too."""
         return (self._look_up(url) or {}).get("type") == "directory"
 
-    def _list(self, prefix: str, recursive: bool) -> list[Entry]:
+    def _list(self, prefix: str, recursive: bool) -> Entries:
         self._check(prefix)
         return list_entries(prefix, recursive, self._options, self._requests, self._limit)
 
-    def list_folder(self, prefix: str, *, irregular: bool = False) -> list[Entry]:
+    def list_folder(self, prefix: str, *, irregular: bool = False) -> Entries:
         """Return the objects directly in `prefix`, sorted by URL, if there are any; for `irregular` see `list`."""
-        return [entry for entry in self._list(prefix, recursive=False) if irregular or not entry.irregular]
+        return _regular(self._list(prefix, recursive=False), irregular=irregular)
 
-    def list(self, prefix: str, *, irregular: bool = False) -> list[Entry]:
+    def list(self, prefix: str, *, irregular: bool = False) -> Entries:
         """Return every object below `prefix`, recursively, sorted by URL; empty if there are none.
 
         Follows local symbolic links, to folders too, except in a cycle.
@@ -280,4 +287,10 @@ class Store(Access):
             prefix: URL of a folder.
             irregular: include broken links, devices and pipes.
         """
-        return [entry for entry in self._list(prefix, recursive=True) if irregular or not entry.irregular]
+        return _regular(self._list(prefix, recursive=True), irregular=irregular)
+
+
+def _regular(entries: Entries, *, irregular: bool) -> Entries:
+    if irregular or entries.are_plain:
+        return entries
+    return Entries(entry for entry in entries if not entry.irregular)

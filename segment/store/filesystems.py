@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from fsspec.registry import known_implementations
 
 from segment.errors import BadReference, UsageError
 from segment.store.bounds import SILENCE_SECONDS, bounded_response
+from segment.store.entries import Entry
 from segment.store.guarded_http import GuardedClient
 from segment.store.names import shown
 from segment.store.paged_listing import Page, PageRequest
@@ -31,25 +31,6 @@ _LOOK_UP_SECONDS = 60.0  # of http, for what is no read of an object
 # the policy of `retries` applies.
 _S3_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One object of a store.
-
-    Attributes:
-        url: absolute URL.
-        size: bytes; -1 if unknown.
-        etag: changes with the content: the store's ETag, else the time of the last change, else `""`.
-        irregular: whether it is not a file: a broken link, a device, a pipe, a name that ends with a slash.
-        link_to: URL of the target if a local link points to a file in the listed folder; else `""`.
-    """
-
-    url: str
-    size: int
-    etag: str
-    irregular: bool = False
-    link_to: str = ""
 
 
 def parse_storage_option(text: str) -> tuple[str, Any]:
@@ -174,12 +155,12 @@ def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
         raise CorruptUpload("the stored bytes differ from those that were sent")
 
 
-def put_file(filesystem: Any, path: str, file: Path) -> None:
+def put_file(filesystem: Any, path: str, file: Path, **mode: str) -> None:
     """Store the content of a local file; a large one is sent in several parts, which become visible together."""
     few = (
         {"max_concurrency": 2} if protocols_of(filesystem) & {"s3", "s3a"} else {}
     )  # by default 10 parts of 50 MB at once
-    filesystem.put_file(str(file), path, **few)
+    filesystem.put_file(str(file), path, **few, **mode)
 
 
 _HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from segment.errors import StoreError
 from segment.process.collector import rare_collections
-from segment.store.filesystems import Entry, Info, entry_of, is_folder_entry, list_page, lists_pages, open_filesystem
+from segment.store.entries import Entries, Entry, pieces_of
+from segment.store.filesystems import Info, entry_of, is_folder_entry, list_page, lists_pages, open_filesystem
 from segment.store.local_files import TEMPORARY, list_local
 from segment.store.paged_listing import Page, PageRequest, list_pages
 from segment.store.request_errors import error_message, is_absent
@@ -15,30 +19,32 @@ from segment.store.retries import Requests
 from segment.store.scope import Scope
 from segment.store.urls import is_http
 
+_url = attrgetter("url")
+
 
 def list_entries(
     prefix: str, recursive: bool, options: Mapping[str, Any], requests: Requests, scope: Scope | None = None
-) -> list[Entry]:
-    """Return the objects below `prefix`, or directly in it, sorted by URL; empty if there are none."""
+) -> Entries:
+    """Return the objects below `prefix`, or directly in it, sorted by URL; empty if there are none.
+
+    A local folder and a store that answers in pages are listed in little memory.
+    """
     if prefix.startswith("file://"):
         path = prefix.removeprefix("file://")
-        found: Iterable[Entry] = requests.send("list", prefix, lambda: list(list_local(path, recursive)))
-    elif recursive and lists_pages(prefix, options):
-        found = _list_by_pages(prefix, options, requests)
-    else:
-        infos = requests.send("list", prefix, lambda: _list_by_driver(prefix, recursive, options, scope))
-        found = _entries(prefix, infos).values()
-    return sorted(found, key=lambda entry: entry.url)
+        return requests.send("list", prefix, lambda: Entries.of_pieces(pieces_of(list_local(path, recursive))))
+    if recursive and lists_pages(prefix, options):
+        with rare_collections():
+            return Entries.of_pieces(_pages(prefix, options, requests))
+    infos = requests.send("list", prefix, lambda: _list_by_driver(prefix, recursive, options, scope))
+    return Entries.of_pieces(pieces_of(sorted(_entries(prefix, infos), key=_url)))
 
 
-def _entries(prefix: str, infos: Mapping[str, Info]) -> dict[str, Entry]:
-    """Return the entries of objects by their names below `prefix`, without folders and what is being written."""
+def _entries(prefix: str, infos: Mapping[str, Info]) -> Iterator[Entry]:
+    """Yield the entries of objects named below `prefix`, without folders and what is being written."""
     below = prefix.rstrip("/") + "/"
-    return {
-        name: entry_of(below + name, info)
-        for name, info in infos.items()
-        if not is_folder_entry(below + name, info) and not TEMPORARY.search(name)
-    }
+    for name, info in infos.items():
+        if not is_folder_entry(below + name, info) and not TEMPORARY.search(name):
+            yield entry_of(below + name, info)
 
 
 def _list_by_driver(prefix: str, recursive: bool, options: Mapping[str, Any], scope: Scope | None) -> dict[str, Info]:
@@ -58,17 +64,23 @@ def _list_by_driver(prefix: str, recursive: bool, options: Mapping[str, Any], sc
     return {name.removeprefix(root): info for name, info in found.items() if name.startswith(root)}
 
 
-def _list_by_pages(prefix: str, options: Mapping[str, Any], requests: Requests) -> Iterable[Entry]:
-    """Every page is a request of its own, repeated where it fails; the pages before are kept."""
+def _pages(prefix: str, options: Mapping[str, Any], requests: Requests) -> Iterator[list[Entry]]:
+    """Yield sorted entries page by page, in any order; a page is cut where a folder is that is listed by itself.
 
-    def send(request: PageRequest) -> Page[Entry]:
+    Every page is a request of its own, repeated where it fails; the pages before are kept.
+    """
+    below = prefix.rstrip("/") + "/"
+
+    def send(request: PageRequest) -> Page[Info]:
         try:
-            page = requests.send("list", prefix, lambda: list_page(prefix, options, request))
+            return requests.send("list", prefix, lambda: list_page(prefix, options, request))
         except FileNotFoundError as error:
             if request.token:  # the pages before would be taken for all
                 raise StoreError(error_message("list", prefix, error)) from None
             return Page({}, [], "")
-        return Page(_entries(prefix, page.objects), page.folders, page.token)
 
-    with rare_collections():
-        return list_pages(send).values()
+    for page in list_pages(send):
+        folders = sorted(below + folder for folder in page.folders)
+        entries: Iterable[Entry] = sorted(_entries(prefix, page.objects), key=_url)
+        for _, piece in groupby(entries, key=lambda entry: bisect(folders, entry.url)) if folders else [(0, entries)]:
+            yield list(piece)

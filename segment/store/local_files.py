@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from segment.errors import NotAFile, did_you_mean
 from segment.store.bounds import Bounds
-from segment.store.filesystems import Entry
+from segment.store.entries import Entry
 from segment.store.foreign_text import visible
 from segment.store.names import shown
 from segment.store.request_errors import is_absent
@@ -133,7 +133,7 @@ def _kernel_devices() -> frozenset[int]:
 
 
 def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
-    """Yield the files of a local folder, and its irregular entries (`Entry.irregular`).
+    """Yield the files of a local folder, and its irregular entries (`Entry.irregular`), sorted by URL.
 
     fsspec's walk is not used: it silently skips unreadable folders.
     """
@@ -161,7 +161,7 @@ def _walk(
     if (status.st_dev, status.st_ino) in parents:
         return
     parents |= {(status.st_dev, status.st_ino)}
-    for item in found:
+    for item in sorted(found, key=_place):
         linked = is_linked or item.is_symlink()
         if item.is_dir():
             if recursive:
@@ -175,6 +175,11 @@ def _walk(
                 yield Entry(f"file://{item.path}", status.st_size, local_etag(status)), linked
         elif not TEMPORARY.search(item.name):
             yield Entry(f"file://{item.path}", 0, "", irregular=True), False
+
+
+def _place(item: os.DirEntry[str]) -> str:
+    """Return what sorts the entries of a folder as the URLs below them are sorted."""
+    return f"{item.name}/" if item.is_dir() else item.name
 
 
 def _link(temporary: Path, path: Path) -> None:

@@ -80,11 +80,9 @@ def suffix_of(name: str) -> str:
 
 def basename(url: str) -> str:
     """Return the last name of a URL; for http(s) without query and fragment."""
-    return _path(url).rstrip("/").rpartition("/")[2]
-
-
-def _path(url: str) -> str:
-    return without_query(url).partition("#")[0] if is_http(url) else url
+    if is_http(url):
+        url = without_query(url).partition("#")[0]
+    return url.rstrip("/").rpartition("/")[2]
 
 
 def is_image(name: str) -> bool:

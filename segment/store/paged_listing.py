@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -43,8 +43,8 @@ class Page(Generic[T]):
     token: str
 
 
-def list_pages(send: Callable[[PageRequest], Page[T]]) -> dict[str, T]:
-    """Return what is known of every object, by name, in no order.
+def list_pages(send: Callable[[PageRequest], Page[T]]) -> Iterator[Page[T]]:
+    """Yield the pages that hold every object once, in no order.
 
     A token is known only when its page is there, so the pages of one listing come one after the other. Where the first
     page shows that folders are large, each is listed by itself, several at once. Small folders are listed together, as
@@ -53,7 +53,6 @@ def list_pages(send: Callable[[PageRequest], Page[T]]) -> dict[str, T]:
     Args:
         send: called in threads, at most eight at once.
     """
-    found: dict[str, T] = {}
     to_send = deque([PageRequest("")])
     sent: dict[Future[Page[T]], PageRequest] = {}
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="list") as pool:
@@ -63,21 +62,21 @@ def list_pages(send: Callable[[PageRequest], Page[T]]) -> dict[str, T]:
                     request = to_send.popleft()
                     sent[pool.submit(send, request)] = request
                 for future in wait(sent, return_when=FIRST_COMPLETED).done:
-                    to_send.extend(_next_requests(sent.pop(future), future.result(), found))
+                    request, page = sent.pop(future), future.result()
+                    if _is_better_by_folders(request, page):
+                        to_send.append(PageRequest(request.prefix, flat=False))  # which lists these objects again
+                        continue
+                    if page.token:
+                        to_send.append(PageRequest(request.prefix, request.flat, page.token))
+                    to_send.extend(PageRequest(folder) for folder in page.folders)
+                    yield page
         finally:
             pool.shutdown(cancel_futures=True)
-    return found
 
 
-def _next_requests(request: PageRequest, page: Page[T], found: dict[str, T]) -> list[PageRequest]:
-    """Keep what a page holds, and return what is to be listed next."""
-    if request.flat and not request.token and page.token and _has_large_folders(request.prefix, page):
-        return [PageRequest(request.prefix, flat=False)]  # which lists these objects again
-    found.update(page.objects)
-    more = [PageRequest(request.prefix, request.flat, page.token)] if page.token else []
-    return more + [PageRequest(folder) for folder in page.folders]
-
-
-def _has_large_folders(prefix: str, page: Page[Any]) -> bool:
-    parts = (name.removeprefix(prefix).partition("/") for name in page.objects)
+def _is_better_by_folders(request: PageRequest, page: Page[Any]) -> bool:
+    """Whether the first page of a flat listing shows that folders are large."""
+    if not request.flat or request.token or not page.token:
+        return False
+    parts = (name.removeprefix(request.prefix).partition("/") for name in page.objects)
     return 0 < len({folder for folder, slash, _ in parts if slash}) <= _LARGE

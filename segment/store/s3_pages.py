@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree
 
-_EVENT = "before-parse.s3.ListObjectsV2"
+# The asterisk makes it come before the handler of botocore (`before-parse.s3.*`) that parses the whole body to look for
+# an error in it.
+_EVENT = "before-parse.*.ListObjectsV2"
 _CONTENTS = re.compile(rb"<Contents>.*</Contents>", re.DOTALL)
 
 

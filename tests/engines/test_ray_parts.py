@@ -11,7 +11,8 @@ import pytest
 
 from segment.engines.ray_blocks import PACKED_SCHEMA, cut_blocks, unpacked
 from segment.inputs.discover import Part
-from segment.output.plan import Plan, parts_of
+from segment.output.plan import Plan
+from segment.output.plan_rows import parts_of
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # read when ray is first imported
 

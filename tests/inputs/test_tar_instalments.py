@@ -89,7 +89,7 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
     again = Plan.from_bytes(plan.to_bytes())
     assert (again == plan, again.unindexed, again.tars_left) == (True, plan.unindexed, 3)
     assert (plan.images, plan.expected_images) == (4, 10)
-    assert again != Plan(plan.table, plan.left_out)
+    assert again != Plan(plan.rows(), plan.left_out)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from segment.metrics import Confusion
 from segment.output.audit import Audit, audit_listing
 from segment.output.identity import begin, differences, fingerprint_of, identity_of
 from segment.output.ledger import Ledger
-from segment.output.plan import PLAN_SCHEMA, Plan, parts_of
+from segment.output.plan import Plan
+from segment.output.plan_rows import PLAN_SCHEMA, parts_of
 from segment.output.results import PartResult
 from segment.output.stats_files import stats_table
 from segment.output.tables import ImageRow, ShardStats, to_parquet, write_masks
@@ -94,7 +95,7 @@ def test_what_is_left_of_a_plan() -> None:
 
 
 def test_any_slice_of_the_table_is_parts() -> None:
-    assert list(parts_of(PLAN.table.slice(1, 2))) == PARTS[1:3]
+    assert list(parts_of(PLAN.rows(1, 3))) == PARTS[1:3]
 
 
 def test_many_parts_come_in_order() -> None:
@@ -104,13 +105,13 @@ def test_many_parts_come_in_order() -> None:
 
 @pytest.mark.parametrize("stops", [None, ["x"] * 4], ids=["a column is missing", "a column is of another type"])
 def test_what_is_no_plan_is_not_taken_for_one(ledger: Ledger, stops: list[str] | None) -> None:
-    table = PLAN.table.drop_columns("stop")
+    table = PLAN.rows().drop_columns("stop")
     STORE.write(ledger.url("plan.parquet"), to_parquet(table.append_column("stop", [stops]) if stops else table))
     with pytest.raises(
         SegmentError, match=r"plan\.parquet is damaged: delete it, and the same `segment run` writes it again"
     ):
         ledger.read_plan()
-    assert PLAN_SCHEMA.names == PLAN.table.schema.names
+    assert PLAN_SCHEMA.names == PLAN.rows(0, 1).schema.names
 
 
 # --- the identity ----------------------------------------------------------------------------------------------------

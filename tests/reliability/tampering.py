@@ -246,8 +246,8 @@ def exchange_parts(output: Path) -> None:
 def other_plan(output: Path) -> None:
     plan = Plan.from_bytes((output / "plan.parquet").read_bytes())
     urls = pa.array(["file:///etc"] * len(plan), pa.string())
-    at = plan.table.schema.get_field_index("url")
-    (output / "plan.parquet").write_bytes(Plan(plan.table.set_column(at, "url", urls)).to_bytes())
+    at = plan.rows().schema.get_field_index("url")
+    (output / "plan.parquet").write_bytes(Plan(plan.rows().set_column(at, "url", urls)).to_bytes())
 
 
 def other_figures(output: Path) -> None:

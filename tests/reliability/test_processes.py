@@ -265,7 +265,7 @@ def test_workers_share_the_cpus_and_the_memory(
     assert (len(plan), plan.images) == (6, 12)
     assert LocalEngine().processes(task, weights, plan) == 1  # another one is not worth its start
     assert LocalEngine().threads(1) == 12
-    many = Plan(pa.concat_tables([plan.table] * 4))
+    many = Plan(pa.concat_tables([plan.rows()] * 4))
     assert LocalEngine().processes(task, weights, many) == 6
     assert LocalEngine().threads(6) == 2
     assert LocalEngine(4).processes(*asked) == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from segment.errors import BadReference, StoreError, UsageError
 from segment.inputs.changes import Known
@@ -58,14 +58,13 @@ def plan_list(
     refuse_useless(listed, result, name)
     pairs = list(zip(listed, members, strict=True))
 
-    def warn(selected: Sequence[Shard] | None) -> None:
+    def warn(selected: Iterable[Shard] | None) -> None:
         own = None if selected is None else {id(member) for shard in selected for member in shard.members}
         warn_listed([pair for pair in pairs if own is None or id(pair[1]) in own], result, findings)
 
     if known:
         members = known.images_to_plan(members)
-    etags = {found.url: found.etag for found in result.found.values()}
-    return Planned(list(file_shards(url, members, etags)), warn=warn)
+    return Planned(list(file_shards(url, members)), warn=warn)
 
 
 def listed_urls(url: str, store: Store) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from segment.errors import InputChanged, OverLimit, TooSlow, UsageError, input_changed
@@ -10,7 +10,7 @@ from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.large_files import large_spans, select_tiffs
 from segment.inputs.lookup import in_threads
-from segment.inputs.loose.label_files import labels_by_pattern, labels_by_stem
+from segment.inputs.loose.label_files import Labels, labels_by_pattern, labels_by_stem
 from segment.inputs.loose.label_hints import suggest_labels
 from segment.inputs.parts import (
     NOT_ALLOWED,
@@ -23,9 +23,10 @@ from segment.inputs.parts import (
     samples_of_members,
     spans_to_read,
 )
-from segment.inputs.shards import Planned, file_shards
+from segment.inputs.shards import Planned, Remade, file_shards
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
+from segment.store.entries import Entries
 from segment.store.names import as_text, count, examples, is_image, is_storable, listed, shown
 from segment.store.scope import NotAllowed, Scope
 from segment.store.urls import is_http, relative_url, to_url
@@ -33,8 +34,8 @@ from segment.store.urls import is_http, relative_url, to_url
 
 def plan_files(
     base: str,
-    entries: Sequence[Entry],
-    everything: Mapping[str, Entry],
+    entries: Entries,
+    everything: Sequence[Entry],
     options: InputOptions,
     store: Store,
     findings: Findings,
@@ -47,7 +48,7 @@ def plan_files(
     Args:
         base: URL of the folder that ids are relative to.
         entries: objects below `base`: images and other files.
-        everything: all objects of the input by URL, hidden ones too: a label pattern may name any of them.
+        everything: all objects of the input, hidden ones too: a label pattern may name any of them.
         options: label options of the job.
         store: where labels are looked up.
         findings: collects notes, warnings and what is left out.
@@ -63,26 +64,29 @@ def plan_files(
             "them by folder or by what a pattern finds in their ids; for other values give a list of them as input, a "
             ".csv with a column of images and others to keep"
         )
-    images = [entry for entry in entries if is_image(entry.url)]
-    _refuse_undecodable_names(images)
-    labels: dict[str, Entry] = {}
+    are_images = all(map(is_image, entries.urls()))
+    images = entries if are_images else Entries(entry for entry in entries if is_image(entry.url))
+    _refuse_undecodable_names(images.urls())
+    labels = Labels(images)
     if options.label_pattern is not None:
-        images, labels = labels_by_pattern(base, images, everything, options, store, findings, whole=whole)
+        labels = labels_by_pattern(base, images, everything, options, store, findings, whole=whole)
     elif options.labels is not None:
         labels = labels_by_stem(base, images, to_url(options.labels), options, store, findings)
-    used = {entry.url for entry in [*images, *labels.values()]}
-    findings.leave_out_files([relative_url(entry.url, base) for entry in entries if entry.url not in used])
-    _refuse_undecodable_names(list(labels.values()))
-    members = []
-    for entry in images:
-        label = labels.get(entry.url)
-        members.append(Member(relative_url(entry.url, base), Span.of(entry), Span.of(label) if label else None))
-    if not labels:
+    if labels.used is not None or not are_images:
+        findings.leave_out_files(relative_url(url, base) for url in entries.urls() if labels.leaves(url))
+    if labels.number:
+        _refuse_undecodable_names(label.url for _, label in labels.pairs() if label)
+    if not labels.number:
         suggest_labels(base, entries, store.within(None), findings)  # it looks beside the input
-    etags = {entry.url: entry.etag for entry in [*images, *labels.values()]}
+
+    def members() -> Iterator[Member]:
+        for image, label in labels.pairs():
+            yield Member(relative_url(image.url, base), Span.of(image), Span.of(label) if label else None)
+
     if known:
-        members = known.images_to_plan(members)
-    return Planned(list(file_shards(base, members, etags)))
+        return Planned(list(file_shards(base, known.images_to_plan(list(members())))))
+    counts = len(labels.images), labels.number
+    return Planned(Remade(lambda: file_shards(base, members())), counts=counts, ids_are_unique=True)
 
 
 def read_files(part: Part, options: InputOptions, store: Store, *, windowed: bool = False) -> list[Sample]:
@@ -168,9 +172,9 @@ def _unchanged(span: Span, data: bytes | None) -> bytes:
     return data
 
 
-def _refuse_undecodable_names(entries: Sequence[Entry]) -> None:
+def _refuse_undecodable_names(urls: Iterable[str]) -> None:
     """Refuse names that are not UTF-8: Parquet could not store them as ids."""
-    odd = [entry.url for entry in entries if not is_storable(entry.url)]
+    odd = [url for url in urls if not is_storable(url)]
     if odd:
         names = examples(as_text(name) for name in odd)
         number = count(len(odd), "file name is", "file names are")

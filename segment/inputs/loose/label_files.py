@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from itertools import groupby, islice, repeat
 
 from segment.errors import UsageError
-from segment.inputs.findings import Findings, Reason, by_reason
+from segment.inputs.findings import Findings, by_reason
 from segment.inputs.label_names import infer_pattern
 from segment.inputs.label_patterns import expand_pattern, stem_of
 from segment.inputs.lookup import look_up
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
+from segment.store.entries import Entries
 from segment.store.local_files import with_hint
-from segment.store.names import count, examples, is_label, shown, skip_reason, suffix_of
+from segment.store.names import count, examples, is_image, is_label, shown, skip_reason, suffix_of
 from segment.store.urls import join_url, relative_url, to_url
+
+_TRIED = 100_000  # names that a pattern is sought in
+
+
+class Labels:
+    """The images of an input, and the label of each.
+
+    Args:
+        images: the images, in order.
+        labels: the label of each image, in the order of the images; one without a URL stands for none. None: no image
+            has one.
+        used: URLs of images and labels, where the input holds labels, too.
+
+    Attributes:
+        images, used: as given.
+        number: of images with a label.
+    """
+
+    def __init__(
+        self, images: Sequence[Entry], labels: Entries | None = None, used: Container[str] | None = None
+    ) -> None:
+        self.images, self._labels, self.used = images, labels, used
+        self.number = sum(map(bool, labels.urls())) if labels else 0
+
+    def pairs(self) -> Iterator[tuple[Entry, Entry | None]]:
+        """Yield each image with its label."""
+        if self._labels is None:
+            return zip(self.images, repeat(None))
+        return ((image, label if label.url else None) for image, label in zip(self.images, self._labels, strict=True))
+
+    def leaves(self, url: str) -> bool:
+        """Return whether an object of the input is neither an image nor a label."""
+        return not is_image(url) if self.used is None else url not in self.used
+
+
+_NONE = Entry("", -1, "")
 
 
 def labels_by_stem(
     base: str, images: Sequence[Entry], folder: str, options: InputOptions, store: Store, findings: Findings
-) -> dict[str, Entry]:
-    """Return label entries by image URL, matched by relative path without suffix.
+) -> Labels:
+    """Return labels matched by relative path without suffix. Both listings are sorted, and read side by side.
 
     Args:
         base: URL of the input's folder.
-        images: the images below it.
+        images: the images below it, sorted by URL.
         folder: URL of the folder of labels.
         options: whether hidden labels count.
         store: lists the folder.
@@ -38,19 +76,16 @@ def labels_by_stem(
             f"{shown(folder)}: the labels are in the input's own folder, so every image would be its own "
             "label. Describe how their names differ by --label-pattern, for example '{dir}/{stem}_L.png'"
         )
-    found = _label_files(base, folder, options, store, findings)
-    # PNG first: of several files with one stem it is the lossless one.
-    by_stem: dict[str, Entry] = {}
-    for entry in sorted(found, key=lambda entry: suffix_of(entry.url) != ".png"):
-        by_stem.setdefault(stem_of(relative_url(entry.url, folder)), entry)
-    stems = ((image.url, stem_of(relative_url(image.url, base))) for image in images)
-    labels = {url: by_stem[stem] for url, stem in stems if stem in by_stem}
-    if images and not labels:
+    found = Entries(_label_files(base, folder, options, store, findings))
+    matches = _Matches(lambda idle: findings.leave_out("unused_label", (relative_url(e.url, folder) for e in idle)))
+    labels = Labels(images, Entries(matches.of(images, base, found, folder)))
+    if len(images) and not labels.number:
         looked = join_url(folder, stem_of(relative_url(images[0].url, base)))
         have = f"{count(len(found), 'image')} there, {examples(e.url for e in found)}" if found else "no images there"
         odd = "".join(f"; {item}" for item in by_reason(findings.left_out) if item.reason == "label_format")
         pattern = infer_pattern(
-            [relative_url(image.url, base) for image in images], [relative_url(entry.url, folder) for entry in found]
+            [relative_url(image.url, base) for image in islice(images, _TRIED)],
+            [relative_url(entry.url, folder) for entry in islice(found, _TRIED)],
         )
         advice = f". If these are the labels, add --label-pattern '{pattern}'" if pattern else ""
         message = (
@@ -58,54 +93,109 @@ def labels_by_stem(
             f"(or another image suffix); {have}{odd}{advice}"
         )
         raise UsageError(with_hint(message, folder))
-    _report_unmatched(images, labels, found, folder, base, findings)
+    bare = (relative_url(image.url, base) for image, label in labels.pairs() if not label)
+    _report_bare(len(images) - labels.number, len(images), bare, folder, findings)
+    _report_shared(matches.shared, matches.first_shared, findings)
     return labels
 
 
-def _label_files(base: str, folder: str, options: InputOptions, store: Store, findings: Findings) -> list[Entry]:
-    """Return the label images of a folder; count its other files."""
-    found = []
-    left: dict[Reason, list[str]] = defaultdict(list)
+class _Matches:
+    """Matches images with labels by stem, and counts labels that several use.
+
+    Args:
+        leave_out: takes labels that no image uses.
+
+    Attributes:
+        shared: images that have the label of an image before.
+        first_shared: URL of the label that most images share.
+    """
+
+    def __init__(self, leave_out: Callable[[Iterable[Entry]], None]) -> None:
+        self._leave_out = leave_out
+        self.shared, self.first_shared, self._most = 0, "", 1
+
+    def of(self, images: Iterable[Entry], base: str, labels: Iterable[Entry], folder: str) -> Iterator[Entry]:
+        """Yield the label of each image, or `_NONE`."""
+        left = _by_beginning(labels, folder)
+        beginning, held = next(left, _END)
+        for wanted, some in _by_beginning(images, base):
+            while beginning < wanted:
+                self._leave_out(held)
+                beginning, held = next(left, _END)
+            fitting: list[Entry] = []
+            if beginning == wanted:
+                fitting = list(held)
+                beginning, held = next(left, _END)
+            yield from self._of_same(some, base, fitting, folder)
+        while beginning < _END[0]:
+            self._leave_out(held)
+            beginning, held = next(left, _END)
+
+    def _of_same(self, images: Iterable[Entry], base: str, labels: Sequence[Entry], folder: str) -> Iterator[Entry]:
+        # PNG first: of several files with one stem it is the lossless one.
+        by_stem: dict[str, Entry] = {}
+        for label in sorted(labels, key=lambda entry: suffix_of(entry.url) != ".png"):
+            by_stem.setdefault(stem_of(relative_url(label.url, folder)), label)
+        used: Counter[str] = Counter()
+        for image in images:
+            label = by_stem.get(stem_of(relative_url(image.url, base)), _NONE) if by_stem else _NONE
+            if label.url:
+                used[label.url] += 1
+            yield label
+        self._leave_out(label for label in labels if label.url not in used)
+        for url, number in used.items():
+            self.shared += number - 1
+            if number > self._most:
+                self.first_shared, self._most = url, number
+
+
+_END: tuple[str, Iterator[Entry]] = ("\U0010ffff" * 2, iter(()))  # after every name
+
+
+def _by_beginning(entries: Iterable[Entry], folder: str) -> Iterator[tuple[str, Iterator[Entry]]]:
+    """Group entries, sorted by URL, by the beginning of their path up to its first dot, which goes before a suffix.
+
+    No beginning is that of another, so groups are sorted whatever suffixes follow. Names without suffix have no place
+    here.
+    """
+    last = ""
+    for beginning, held in groupby(entries, key=lambda entry: relative_url(entry.url, folder).partition(".")[0] + "."):
+        if beginning < last:
+            raise AssertionError(f"{shown(folder)} is not listed in order")
+        yield beginning, held
+        last = beginning
+
+
+def _label_files(base: str, folder: str, options: InputOptions, store: Store, findings: Findings) -> Iterator[Entry]:
+    """Yield the label images of a folder; count its other files."""
     for entry in store.list(folder):
         name = relative_url(entry.url, folder)
         if base.startswith(folder + "/") and entry.url.startswith(base + "/"):
             continue
         if reason := skip_reason(name, include_hidden=options.include_hidden):
-            left[reason].append(name)
+            findings.leave_out(reason, [name])
         elif is_label(name):
-            found.append(entry)
+            yield entry
         else:
-            left["label_format"].append(name)
-    for why, names in left.items():
-        findings.leave_out(why, names)
-    return found
+            findings.leave_out("label_format", [name])
 
 
-def _report_unmatched(
-    images: Sequence[Entry],
-    labels: Mapping[str, Entry],
-    found: Sequence[Entry],
-    folder: str,
-    base: str,
-    findings: Findings,
-) -> None:
-    bare = [relative_url(image.url, base) for image in images if image.url not in labels]
-    if bare:
+def _report_bare(number: int, images: int, bare: Iterable[str], folder: str, findings: Findings) -> None:
+    if number:
         findings.warnings.append(
-            f"{len(bare)} of {count(len(images), 'image')} {'has' if len(bare) == 1 else 'have'} no label in "
+            f"{number} of {count(images, 'image')} {'has' if number == 1 else 'have'} no label in "
             f"{shown(folder)}: segmented, not scored; {examples(bare)}"
         )
-    used = {label.url for label in labels.values()}
-    if shared := len(labels) - len(used):
-        first = Counter(label.url for label in labels.values()).most_common(1)[0][0]
+
+
+def _report_shared(number: int, first: str, findings: Findings) -> None:
+    if number:
         findings.warnings.append(
-            f"{count(shared, 'image has', 'images have')} the label file of another image, {examples([first])}"
+            f"{count(number, 'image has', 'images have')} the label file of another image, {examples([first])}"
         )
-    idle = [relative_url(label.url, folder) for label in found if label.url not in used]
-    findings.leave_out("unused_label", idle)
 
 
-def wanted_labels(base: str, images: Sequence[Entry], options: InputOptions) -> dict[str, str]:
+def wanted_labels(base: str, images: Iterable[Entry], options: InputOptions) -> dict[str, str]:
     """Return the URL of each image's label by the label pattern, by image URL; empty without a pattern."""
     if options.label_pattern is None:
         return {}
@@ -117,21 +207,21 @@ def wanted_labels(base: str, images: Sequence[Entry], options: InputOptions) -> 
 def labels_by_pattern(
     base: str,
     images: Sequence[Entry],
-    everything: Mapping[str, Entry],
+    everything: Sequence[Entry],
     options: InputOptions,
     store: Store,
     findings: Findings,
     *,
     whole: bool,
-) -> tuple[list[Entry], dict[str, Entry]]:
-    """Return the images that are not labels themselves, and label entries by image URL.
+) -> Labels:
+    """Return the images that are not labels themselves, and their labels.
 
     A label may have any name that the pattern gives, such as a hidden one or one without an image suffix.
 
     Args:
         base: URL of the input's folder.
         images: the images below it.
-        everything: all objects of the input by URL.
+        everything: all objects of the input.
         options: with a label pattern.
         store: where labels outside the input are looked up.
         findings: collects warnings and what is left out.
@@ -143,13 +233,14 @@ def labels_by_pattern(
     folder = to_url(options.labels) if options.labels is not None else base
     pattern = options.label_pattern or ""
     wanted = wanted_labels(base, images, options)
+    known = {entry.url: entry for entry in everything}
     listed = {} if folder == base else {entry.url: entry for entry in store.list(folder)}
     elsewhere = [
         url
         for url in dict.fromkeys(wanted.values())
-        if url not in everything and url not in listed and not (_below(url, folder) and (whole or folder != base))
+        if url not in known and url not in listed and not (_below(url, folder) and (whole or folder != base))
     ]
-    there = {**everything, **listed, **look_up(elsewhere, store)}
+    there = {**known, **listed, **look_up(elsewhere, store)}
     taken = {url for image, url in wanted.items() if url in there and url != image}
     kept = [entry for entry in images if entry.url not in taken]
     labels = {entry.url: there[wanted[entry.url]] for entry in kept if wanted[entry.url] in there}
@@ -159,10 +250,15 @@ def labels_by_pattern(
             f"none of the {count(len(kept), 'image')} has a label: with --label-pattern '{pattern}' looked "
             f"for {shown(wanted[kept[0].url])} as the label of {shown(kept[0].url)}"
         )
+    times = Counter(label.url for label in labels.values())
+    bare = (relative_url(image.url, base) for image in kept if image.url not in labels)
+    _report_bare(len(kept) - len(labels), len(kept), bare, folder, findings)
+    _report_shared(len(labels) - len(times), times.most_common(1)[0][0] if times else "", findings)
     # Objects in both listings are counted with the input, unless the labels are below it.
-    idle = [e for url, e in listed.items() if is_label(url) and (_below(folder, base) or url not in everything)]
-    _report_unmatched(kept, labels, idle, folder, base, findings)
-    return kept, labels
+    idle = (url for url in listed if is_label(url) and (_below(folder, base) or url not in known) and url not in times)
+    findings.leave_out("unused_label", (relative_url(url, folder) for url in idle))
+    used = {*(image.url for image in kept), *times}
+    return Labels(kept, Entries(labels.get(image.url, _NONE) for image in kept), used)
 
 
 def _below(url: str, folder: str) -> bool:

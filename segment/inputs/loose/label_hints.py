@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby, islice
 
 from segment.errors import SegmentError
 from segment.inputs.findings import Findings
@@ -14,6 +15,9 @@ from segment.inputs.roles import IMAGE_FOLDERS, LABEL_FOLDERS
 from segment.store.client import Entry, Store
 from segment.store.names import basename, count, examples, is_image, is_label, shown
 from segment.store.urls import join_url, parent_url, relative_url
+
+_WHOLE = 100_000  # names that are compared; as many more are some of each folder
+_OF_FOLDER = 1000
 
 _SAME_STEM = "{dir}/{stem}.png"
 
@@ -27,10 +31,18 @@ def suggest_labels(base: str, entries: Sequence[Entry], store: Store, findings: 
         store: where label folders beside the input are looked up.
         findings: gets the warning.
     """
-    names = [relative_url(entry.url, base) for entry in entries if is_label(entry.url)]
+    names = list(_some_of_each_folder(relative_url(entry.url, base) for entry in entries if is_label(entry.url)))
     found = _by_ending(names) or _by_folder(names, base) or _by_subject(names, base) or _beside(base, entries, store)
     if found:
         findings.warnings.append(f"no labels are used, but {found}")
+
+
+def _some_of_each_folder(names: Iterable[str]) -> Iterator[str]:
+    """Yield all names of an input of usual size; of a larger one the first of each folder, where pairs begin alike."""
+    held = islice(names, _WHOLE)
+    yield from held
+    folders = (islice(some, _OF_FOLDER) for _, some in groupby(names, key=posixpath.dirname))
+    yield from islice(chain.from_iterable(folders), _WHOLE)
 
 
 def _by_ending(names: Sequence[str]) -> str:
@@ -91,10 +103,10 @@ def _without_shared_end(one: str, other: str) -> tuple[str, str]:
 
 def _beside(base: str, entries: Sequence[Entry], store: Store) -> str:
     """Look for the label of the first image in the usual label folders beside the image folder."""
-    images = [entry for entry in entries if is_image(entry.url)]
-    if not images or base.startswith(("http://", "https://")) or parent_url(base) == base:
+    first = next((entry for entry in entries if is_image(entry.url)), None)
+    if not first or base.startswith(("http://", "https://")) or parent_url(base) == base:
         return ""
-    image = relative_url(images[0].url, base)
+    image = relative_url(first.url, base)
 
     def label_at(place: tuple[str, str]) -> Entry | None:
         try:
@@ -107,8 +119,7 @@ def _beside(base: str, entries: Sequence[Entry], store: Store) -> str:
         if label is not None:
             by = "" if pattern == _SAME_STEM else f" --label-pattern '{pattern}'"
             return (
-                f"{shown(label.url)} could be the label of {shown(images[0].url)}. If so, use --labels "
-                f"{shown(folder)}{by}"
+                f"{shown(label.url)} could be the label of {shown(first.url)}. If so, use --labels {shown(folder)}{by}"
             )
     return ""
 

@@ -14,10 +14,10 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from segment.errors import UsageError, input_changed
+from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
-from segment.inputs.parts import Discovery, Unindexed
-from segment.inputs.shards import Planned, auto_part_size, cut, mark_repeated
+from segment.inputs.shards import Planned, auto_part_size, counted, cut, mark_repeated
 from segment.inputs.tars.archive import Archive, read_headers
 from segment.inputs.tars.webdataset import plan_archives, refuse_same_keys
 from segment.job import InputOptions
@@ -114,12 +114,13 @@ def index_more(
     archives = spread(partial(_listed_headers, store=store), entries)
     planned = plan_archives(entries, archives, options, store, findings, rule=unindexed.key_rule)
     shards = mark_repeated(planned.shards, findings.warnings)
-    parts = cut(shards, options.model_copy(update={"part_size": unindexed.part_size}), alone)
+    parts = list(cut(shards, options.model_copy(update={"part_size": unindexed.part_size}), alone))
+    images, labelled = counted(shards)
     left = unindexed.tars[number:]
     return Discovery(
         parts,
-        images=sum(len(part) for part in parts),
-        labelled=sum(member.label is not None for part in parts for member in part.members),
+        images,
+        labelled,
         warnings=findings.warnings,
         notes=findings.notes,
         left_out=findings.left_out,

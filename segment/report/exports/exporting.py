@@ -14,7 +14,6 @@ from threading import Lock
 from typing import Any
 
 from segment.output.ledger import Ledger
-from segment.output.plan import Plan
 from segment.process.temporaries import TemporaryFolder
 from segment.report.exports.destination import RENAMED, check_target, claim, lies_among
 from segment.report.exports.formats import FORMER_NAMES, WRITERS, Format
@@ -42,7 +41,7 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     if ledger.store.scope:
         store.limit_inputs(ledger.store.scope)
     # after an --update the plan may hold other images, and their old files would stay
-    planned = hashlib.sha256(Plan(plan.table).to_bytes()).hexdigest()
+    planned = hashlib.sha256(plan.with_left_out([]).to_bytes()).hexdigest()
     claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": name})
     with TemporaryFolder() as scratch:
         names = Names.of_run(ledger, plan, WRITERS[name].suffix) if WRITERS[name].names_files else Names([])

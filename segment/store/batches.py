@@ -1,0 +1,82 @@
+"""Arrow batches of which there are too many for memory: compressed, and beyond some megabytes in a temporary file."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import weakref
+from array import array
+
+import pyarrow as pa
+
+from segment.errors import SegmentError
+
+IN_MEMORY = 16 << 20  # compressed bytes, beyond which they go to a file
+_CODEC = "zstd"
+
+
+class SpooledBatches:
+    """A sequence of record batches of one schema, to which others can be appended. Thread-safe.
+
+    Listings and plans repeat themselves: a batch takes about a fifth of its size. The temporary file has no name, so it
+    is gone with the process, however that ends.
+
+    Args:
+        schema: of all batches.
+
+    Raises (when a batch is appended):
+        SegmentError: there is no room in the folder for temporary files.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  # it lives as long as this
+        weakref.finalize(self, self._file.close)
+        self._stops, self._sizes = array("q", [0]), array("q")  # of blocks in the file, and of the batches in memory
+        self._lock = threading.Lock()
+        self._last: tuple[int, pa.RecordBatch] | None = None  # readers go through a batch piece by piece
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all batches, not compressed."""
+        return sum(self._sizes)
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Add a batch at the end."""
+        plain = batch.serialize()
+        self._append(pa.compress(plain, _CODEC, asbytes=True), plain.size)
+
+    def extend(self, other: SpooledBatches) -> None:
+        """Add all batches of another sequence of this schema at the end."""
+        for number in range(len(other)):
+            self._append(*other._block(number))
+
+    def __getitem__(self, number: int) -> pa.RecordBatch:
+        last = self._last
+        if last is None or last[0] != number:
+            block, size = self._block(number)
+            last = number, pa.ipc.read_record_batch(pa.decompress(block, size, _CODEC), self.schema)
+            self._last = last
+        return last[1]
+
+    def _append(self, block: bytes, size: int) -> None:
+        with self._lock:
+            try:
+                self._file.seek(self._stops[-1])
+                self._file.write(block)
+            except OSError as error:
+                raise SegmentError(
+                    f"no room for the listing of the input or its plan in {tempfile.gettempdir()} ({error.strerror}): "
+                    "TMPDIR names another folder for temporary files"
+                ) from None
+            self._stops.append(self._stops[-1] + len(block))
+            self._sizes.append(size)
+
+    def _block(self, number: int) -> tuple[bytes, int]:
+        with self._lock:
+            start, stop = self._stops[number], self._stops[number + 1]
+            self._file.seek(start)
+            return self._file.read(stop - start), self._sizes[number]

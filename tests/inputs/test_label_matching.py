@@ -1,0 +1,39 @@
+"""Labels matched by stem: two sorted listings read side by side, against a dictionary of all."""
+
+from __future__ import annotations
+
+import posixpath
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segment.inputs.loose.label_files import _Matches
+from segment.store.client import Entry
+from segment.store.entries import Entries
+
+# Names that begin alike, with what sorts before and after a dot and a slash.
+STEMS = st.text("a.-/0~é", min_size=1, max_size=5).map(posixpath.normpath).map(lambda name: name.strip("/.") or "a")
+IMAGES = st.sets(st.tuples(STEMS, st.sampled_from([".jpg", ".png", ".JPG"])), max_size=12)
+LABELS = st.sets(st.tuples(STEMS, st.sampled_from([".png", ".gif", ".tif"])), max_size=12)
+
+
+def entries(base: str, names: set[tuple[str, str]]) -> Entries:
+    urls = sorted(f"{base}/{stem}{suffix}" for stem, suffix in names)
+    return Entries(Entry(url, 1, "") for url in urls)
+
+
+@settings(max_examples=300, deadline=None)
+@given(IMAGES, LABELS)
+def test_each_image_gets_the_label_of_its_stem(images: set[tuple[str, str]], labels: set[tuple[str, str]]) -> None:
+    idle: list[str] = []
+    matches = _Matches(lambda some: idle.extend(entry.url for entry in some))
+    listed = entries("s3://b/i", images)
+    found = list(matches.of(listed, "s3://b/i", entries("s3://b/l", labels), "s3://b/l"))
+    best: dict[str, str] = {}
+    for stem, suffix in sorted(labels, key=lambda name: (name[1] != ".png", name[1])):
+        best.setdefault(stem, f"s3://b/l/{stem}{suffix}")
+    stems = [entry.url.removeprefix("s3://b/i/").rpartition(".")[0] for entry in listed]
+    assert [entry.url for entry in found] == [best.get(stem, "") for stem in stems]
+    used = {best[stem] for stem in stems if stem in best}
+    assert sorted(idle) == sorted({f"s3://b/l/{stem}{suffix}" for stem, suffix in labels} - used)
+    assert matches.shared == sum(bool(entry.url) for entry in found) - len(used)
