@@ -116,7 +116,7 @@ def test_metadata_goes_from_the_input_to_scores_by_slice(write: Any, tmp_path: P
     found = api.score(place.output, by="weather", resamples=20)
     assert list(found.slices) == ["fog", "sun"]
     assert [one.images for one in found.slices.values()] == [1, 2]
-    assert found.without_slice == 1
+    assert found.sliced.without == 1
     assert found.slices["sun"].intervals["miou"] is not None
     assert api.score(place.output, group_by=names[2], resamples=20).overall.units == 2
     assert list(api.score(place.output, by="speed:20,60", resamples=0).slices) == ["below 20", "20 to 60", "60 or more"]

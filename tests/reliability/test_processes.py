@@ -311,8 +311,8 @@ def test_where_too_few_processes_can_be_started_the_others_do_the_work(
         started.append(real(runtime))
         return started[0]
 
-    monkeypatch.setattr("segment.engines.pool.WorkerProcess", start)
-    monkeypatch.setattr("segment.engines.local.LocalEngine.warm_up", lambda *_: None)
+    for module in ("pool", "local"):
+        monkeypatch.setattr(f"segment.engines.{module}.WorkerProcess", start)
     with caplog.at_level(logging.WARNING, "segment"):
         assert run_on(POOL, place.job()).complete
     words = "a worker process could not be started (Resource temporarily unavailable): the run goes on with 1 process"
