@@ -9,7 +9,7 @@ from segment.engines.worker_process import Heartbeat, WorkerProcess
 from segment.inputs.discover import Part
 from segment.store import inflight
 
-_ALIVE_SECONDS = 5.0  # since the last message of a process that is not frozen; it sends a heartbeat each second
+_ALIVE_SECONDS = 3.0  # since the last message of a process that is not frozen; it sends a heartbeat each second
 
 
 @dataclass(eq=False)
@@ -27,7 +27,7 @@ class Member:
         steps: number of steps done, as of its last heartbeat.
         idle_seconds: time since its last step, not counting time in which the pool itself stood still.
         decoding: the image that it decodes, as of its last heartbeat; see `Heartbeat`.
-        decoding_seconds: for how long it has said so.
+        decoding_seconds: for how long it has said so, not counting time in which it was silent, as a frozen one is.
         silent_seconds: time since its last message.
     """
 
@@ -47,13 +47,14 @@ class Member:
     def pass_time(self, seconds: float) -> None:
         """Take note that so much time has passed."""
         self.idle_seconds += seconds
-        self.decoding_seconds += seconds
         self.silent_seconds += seconds
+        if self.silent_seconds < _ALIVE_SECONDS:
+            self.decoding_seconds += seconds
 
     def stuck_at(self) -> tuple[str, int] | None:
         """Return the image that it has been decoding for most of the time without a step, if it is alive."""
-        is_stuck = self.silent_seconds < _ALIVE_SECONDS and 2 * self.decoding_seconds > self.idle_seconds
-        return self.decoding if is_stuck else None
+        is_alive = self.silent_seconds < min(_ALIVE_SECONDS, self.idle_seconds / 2)  # the timeout may be short
+        return self.decoding if is_alive and 2 * self.decoding_seconds > self.idle_seconds else None
 
     def note_progress(self, message: object) -> None:
         """Any message is progress, but for a heartbeat without a new step."""

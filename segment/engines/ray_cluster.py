@@ -113,10 +113,12 @@ def _bounded_init(seconds: float, **how: Any) -> None:
 
     how |= {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
     logging.getLogger("ray").setLevel(logging.ERROR)  # else it reports that it leaves the SIGTERM handler alone
-    deadline, died_before = time.monotonic() + seconds, _dead_raylets()
+    deadline, before = time.monotonic() + seconds, _raylets().keys()
     connecting = _connector().submit(ray.init, **how)
     try:
-        while not connecting.done() and time.monotonic() < deadline and not _dead_raylets() - died_before:
+        while not connecting.done() and time.monotonic() < deadline:
+            if any(has_ended for process, has_ended in _raylets().items() if process not in before):
+                break
             wait([connecting], _LOOK_SECONDS)
         connecting.result(0)
     finally:
@@ -124,14 +126,19 @@ def _bounded_init(seconds: float, **how: Any) -> None:
             _connector.cache_clear()  # that thread may never come back
 
 
-def _dead_raylets() -> set[int]:
-    """Return the ids of raylets of this process that have ended: one does so if its agents take 15 s to start."""
-    dead = set()
-    for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):
-            if child.status() == psutil.STATUS_ZOMBIE and child.name() == "raylet":
-                dead.add(child.pid)
-    return dead
+def _raylets() -> dict[int, bool]:
+    """Return the raylets of this process, by id, and whether each has ended.
+
+    One ends itself if its agents take 15 s to start. Where the system tells nothing there are none, and only the time
+    limit ends the wait.
+    """
+    found = {}
+    with suppress(psutil.Error):
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if child.name() == "raylet":
+                    found[child.pid] = child.status() == psutil.STATUS_ZOMBIE
+    return found
 
 
 @functools.cache

@@ -62,7 +62,7 @@ class WorkerHealth:
     """State of all worker processes, from their heartbeats.
 
     Attributes:
-        stuck: (node, pid, limit in seconds) of processes without a step for too long.
+        stuck: (node, pid, limit in seconds, loading) of processes without a step for too long.
         steps: heartbeats with progress so far, of all processes.
         working: number of processes at work now.
         busy: one of them at least does not wait for Ray.
@@ -72,7 +72,7 @@ class WorkerHealth:
         begun: of all processes; see `Heartbeat`.
     """
 
-    stuck: tuple[tuple[str, int, float], ...]
+    stuck: tuple[tuple[str, int, float, bool], ...]
     steps: int
     working: int
     busy: bool
@@ -125,11 +125,11 @@ class HeartbeatMonitor:
             loading_seconds: the same for a process that loads the model.
         """
         now = time.monotonic()
-        stuck: set[tuple[str, int, float]] = set()
+        stuck: set[tuple[str, int, float, bool]] = set()
         for state in self._processes.values():
             limit = loading_seconds if state.last.loading else seconds
             if now - state.progressed_at > limit:
-                stuck.add((state.last.node, state.last.pid, limit))
+                stuck.add((state.last.node, state.last.pid, limit, state.last.loading))
                 state.progressed_at, state.kills = now, state.kills + 1
         self._processes = {key: state for key, state in self._processes.items() if state.kills < _MAX_KILLS}
         alive = [x.last for x in self._processes.values() if now - x.heard_at < _ALIVE_SECONDS]

@@ -70,8 +70,9 @@ class Watchdog:
         self._health = health
         inflight.record_workers(health.working, health.waits, health.begun)
         self._stall_timeout.has_loaded |= health.loaded > 0
-        for node, pid, seconds in health.stuck:
-            self._stall_timeout.give_up_load((node, pid))
+        for node, pid, seconds, is_loading in health.stuck:
+            if is_loading:  # others only read, or write
+                self._stall_timeout.give_up_load((node, pid))
             log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, seconds)
             _kill_on(node, pid)
 

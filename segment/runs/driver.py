@@ -166,7 +166,7 @@ def _run(
     for warning in report.label_warnings:  # other warnings were reported when the run was planned
         progress.note(f"warning: {warning}")
     # drawing a page reads masks and images; one of a run that failed says so
-    has_page = was_complete and not has_worked and store.exists(ledger.url("report", "index.html"))
+    has_page = was_complete and not (has_worked or failure) and store.exists(ledger.url("report", "index.html"))
     report = _show(ledger, report, task, plan, progress, page=not has_page)
     if failure:
         raise failed_by_errors(failure, report)

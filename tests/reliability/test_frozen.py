@@ -15,7 +15,7 @@ import pytest
 from segment.engines.interruptible import pulled
 from segment.engines.ray_heartbeats import Heartbeat, HeartbeatMonitor, WorkerHealth
 from segment.engines.ray_watchdog import Watchdog
-from segment.errors import SegmentError, StoreError
+from segment.errors import ModelError, SegmentError, StoreError
 from segment.output.results import PartResult
 from segment.pipeline.stall import UNKNOWN, StallTimeout
 from tests.jobs import ray_engine, run_on, tree
@@ -73,12 +73,12 @@ def test_the_monitor_tells_who_is_stuck_and_who_loads() -> None:
     monitor.record("b", Heartbeat("node", 2, 0, loading=True))
     time.sleep(0.02)
     assert monitor.health(0.01, 60.0) == WorkerHealth(
-        (("node", 1, 0.01),), steps=1, working=2, busy=True, waits=(), loads=1, loaded=0
+        (("node", 1, 0.01, False),), steps=1, working=2, busy=True, waits=(), loads=1, loaded=0
     )
     monitor.record("a", Heartbeat("node", 1, 1, loading=False))
     assert monitor.health(0.01, 60.0).stuck == ()
     time.sleep(0.02)
-    assert monitor.health(60.0, 0.01).stuck == (("node", 2, 0.01),)
+    assert monitor.health(60.0, 0.01).stuck == (("node", 2, 0.01, True),)
     monitor.idle("b")
     monitor.idle("a")
     assert monitor.health(0.0, 0.0) == WorkerHealth((), steps=2, working=0, busy=False, waits=(), loads=1, loaded=1)
@@ -99,7 +99,7 @@ def test_a_process_of_two_calls_is_one_worker() -> None:
     for call in ("a", "b"):
         monitor.record(call, Heartbeat("node", 1, 0, loading=False))
     health = monitor.health(-1.0, -1.0)
-    assert (health.stuck, health.working) == ((("node", 1, -1.0),), 1)
+    assert (health.stuck, health.working) == ((("node", 1, -1.0, False),), 1)
 
 
 def test_who_waits_for_ray_is_neither_stuck_nor_busy() -> None:
@@ -116,14 +116,14 @@ def test_the_process_that_follows_another_of_its_actor_takes_its_place() -> None
     monitor.record("actor", Heartbeat("node", 1, 5, loading=False))
     monitor.record("actor", Heartbeat("node", 2, 5, loading=True, replaces=True))
     health = monitor.health(-1.0, -1.0)
-    assert (health.stuck, health.loads, health.replaced) == ((("node", 2, -1.0),), 1, 1)
+    assert (health.stuck, health.loads, health.replaced) == ((("node", 2, -1.0, True),), 1, 1)
 
 
 def test_who_does_not_die_of_being_killed_is_told_three_times() -> None:
     monitor = HeartbeatMonitor()
     monitor.record("a", Heartbeat("node", 1, 0, loading=False))
     told = [monitor.health(-1.0, -1.0).stuck for _ in range(4)]
-    assert told == [(("node", 1, -1.0),)] * 3 + [()]
+    assert told == [(("node", 1, -1.0, False),)] * 3 + [()]
 
 
 # --- waiting with an end ----------------------------------------------------------------------------------------------
@@ -278,6 +278,20 @@ def test_silence_is_counted_while_nobody_works(
     watchdog._check_workers()
     assert (watchdog._worker_silence, caplog.text) == (silence, "")
     assert restarted == (health.replaced < 0)
+
+
+@pytest.mark.parametrize("loading", [False, True])
+def test_only_who_is_stuck_while_it_loads_blames_the_model(loading: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a GPU that compiles for half an hour, readers may be stuck at a store; in quarantine nobody loads."""
+    monkeypatch.setattr("segment.engines.ray_watchdog._kill_on", lambda *_: None)
+    stuck = tuple(("node", pid, 60.0, loading) for pid in (1, 2))
+    watchdog: Any = object.__new__(Watchdog)
+    watchdog._stall_timeout, watchdog._done, watchdog._workers = StallTimeout(None, None), threading.Event(), 2
+    watchdog._asked_at, watchdog._worker_silence, watchdog._head_silence = time.monotonic(), 0.0, 0.0
+    watchdog._health = WorkerHealth((), 0, 0, False, (), 0, 0)
+    watchdog._monitor = SimpleNamespace(health=lambda *_: WorkerHealth(stuck, 0, 2, True, (), 1, 0))
+    watchdog._check_workers()
+    assert isinstance(watchdog.trouble(), ModelError) == loading
 
 
 def test_a_driver_that_stood_still_does_not_blame_the_head() -> None:

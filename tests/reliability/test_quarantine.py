@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+from segment.engines.pool_member import Member
 from segment.engines.quarantine import quarantine
+from segment.engines.worker_process import Heartbeat
 from segment.errors import ModelError, StoreError
 from segment.inputs.parts import Part
 from segment.models.weights import Weights, load_weights
@@ -16,6 +18,7 @@ from segment.output.ledger import Ledger
 from segment.output.results import PartResult
 from segment.pipeline.stages import Task
 from segment.runs.driver import task_and_plan
+from segment.store import inflight
 from segment.store.client import Store
 from tests.jobs import ray_engine, run_on
 from tests.reliability.trouble import (
@@ -73,6 +76,29 @@ def test_an_image_whose_decoding_has_no_end_costs_one_stall_timeout(place: Place
     assert ended.returncode == 0, ended.stderr
     assert begun.read_bytes() == b"x"
     assert_one_row_killed(place)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "beats", "blamed"),
+    [
+        (60, range(60), True),
+        (60, [0, 57, 58, 59], False),  # frozen; then it goes on with a sound image
+        (60, range(31), False),  # frozen at the end
+        (60, range(40, 60), False),  # it did something else for most of the time
+        (4, [0], False),
+        (4, range(4), True),
+        (1, [0], False),
+    ],
+)
+def test_only_a_process_that_is_alive_is_stuck_at_an_image(timeout: int, beats: Iterable[int], blamed: bool) -> None:
+    """The process sends its heartbeats in these seconds, none of them with a step."""
+    member = Member(None, 3, steps=7)  # type: ignore[arg-type]
+    for tick in range(5 * timeout):
+        if tick % 5 == 0 and tick // 5 in beats:
+            member.note_progress(Heartbeat(7, None, decoding=("part", 4)))
+        member.pass_time(0.2)
+    inflight.record_worker(member, None)
+    assert member.stuck_at() == (("part", 4) if blamed else None)
 
 
 @pytest.fixture

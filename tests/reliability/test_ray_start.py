@@ -133,15 +133,17 @@ def test_no_cluster_on_this_node(place: Place, tmp_path: Path) -> None:
 
 
 def test_a_raylet_that_dies_ends_the_wait_for_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray itself would wait on. One that died before is none of it."""
-    program = Path(shutil.copy(str(shutil.which("true")), tmp_path / "raylet"))
-    raylets, done = [subprocess.Popen([program])], threading.Event()
-    while psutil.Process(raylets[0].pid).status() != psutil.STATUS_ZOMBIE:
+    """Ray itself would wait on. Those of earlier clusters are none of it, whether they died before or do so now."""
+    program = Path(shutil.copy(str(shutil.which("cat")), tmp_path / "raylet"))
+    done = threading.Event()
+    raylets = [subprocess.Popen([program], stdin=kind) for kind in (subprocess.DEVNULL, subprocess.PIPE)]
+    while [ray_cluster._raylets().get(raylet.pid) for raylet in raylets] != [True, False]:
         time.sleep(0.01)
 
     def init(**_: object) -> None:
-        time.sleep(0.5)
-        raylets.append(subprocess.Popen([program]))
+        raylets[1].kill()
+        time.sleep(1.5)
+        raylets.append(subprocess.Popen([program], stdin=subprocess.DEVNULL))
         done.wait()
 
     monkeypatch.setattr("ray.init", init)
@@ -149,12 +151,22 @@ def test_a_raylet_that_dies_ends_the_wait_for_ray(tmp_path: Path, monkeypatch: p
     try:
         with pytest.raises(TimeoutError):
             ray_cluster._bounded_init(200.0, address="local")
-        assert len(raylets) == 2
+        assert len(raylets) == 3
         assert time.monotonic() - began < 100
     finally:
         done.set()
         for raylet in raylets:
             raylet.wait()
+
+
+def test_where_the_system_tells_nothing_no_raylet_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose /proc is that of other processes."""
+
+    def unknown() -> None:
+        raise psutil.NoSuchProcess(os.getpid())
+
+    monkeypatch.setattr("psutil.Process", unknown)
+    assert ray_cluster._raylets() == {}
 
 
 def test_too_few_open_files(place: Place) -> None:

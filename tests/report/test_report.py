@@ -413,6 +413,9 @@ def test_a_run_with_too_many_errors_can_be_reported(tmp_path: Path) -> None:
     place.run(max_error_rate=0.5)
     assert report_at(place).warnings == ()
     assert "Not complete" not in page.read_text()  # drawn anew, though no image was
+    with pytest.raises(TooManyErrors):
+        place.run(max_error_rate=0.1)  # a complete run, by a stricter limit
+    assert "Not complete" in page.read_text()
 
 
 def test_no_run_no_report(tmp_path: Path) -> None:
