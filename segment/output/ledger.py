@@ -39,6 +39,7 @@ from segment.store.background import in_order
 from segment.store.fetching import fetch
 from segment.store.local_files import with_hint
 from segment.store.names import shown
+from segment.store.temporary_room import needing_room
 
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes per range request; small, so that the mask column between counts and footer is not read
@@ -155,7 +156,7 @@ class Ledger(RunFolder):
 
     def _write_plan(self, plan: Plan, write: Callable[[str, bytes | Path], object]) -> None:
         """Write a plan by a method of the store; one that is large goes through a temporary file."""
-        with tempfile.NamedTemporaryFile() as file:
+        with needing_room("the plan"), tempfile.NamedTemporaryFile() as file:  # the store raises no OSError
             plan.write(cast(BinaryIO, file))
             file.flush()
             path = Path(file.name)
