@@ -45,8 +45,11 @@ def _copy(store: Store, url: str, copy: BinaryIO) -> None:
     try:
         for start in range(0, entry.size, _AT_ONCE):
             _append(copy, store.read(url, start, min(entry.size, start + _AT_ONCE), entry.etag), url)
+        is_same = store.info(url) == entry  # some stores have no etags, which each range is held against
     except InputChanged:
-        raise OSError(f"{shown(url)} was replaced while it was read") from None
+        is_same = False
+    if not is_same:
+        raise OSError(f"{shown(url)} was replaced while it was read")
 
 
 def _append(copy: BinaryIO, data: bytes, url: str) -> None:
