@@ -16,6 +16,7 @@ _LABEL_WORDS = """
     labeltrainids trainids labelids label labels mask masks seg segmentation segmap semantic semseg gt groundtruth annot
     annotation annotations gtfine gtcoarse l p color instanceids instance instances polygons parsing
     """.split()  # noqa: SIM905
+_NO_AFFIX = frozenset("!:[]")  # what ends a field of a label pattern, so that no affix in it may hold them
 _IMAGE_WORDS = frozenset("image images img imgs im sat rgb photo pic frame leftimg8bit input orig original x".split())  # noqa: SIM905
 
 
@@ -128,10 +129,10 @@ def _patterns(image: str, label: str) -> list[str]:
     if "{" in name + other or "}" in name + other:
         return []
     found = [f"{{name}}{suffix}"] if other == name else []
-    if start := _common_prefix(stem, other):
+    if (start := _common_prefix(stem, other)) and _NO_AFFIX.isdisjoint(stem[start:]):
         cut = f"%{stem[start:]}" if stem[start:] else ""
         found.append(f"{{stem{cut}}}{other[start:]}{suffix}")
-    if end := _common_prefix(stem[::-1], other[::-1]):
+    if (end := _common_prefix(stem[::-1], other[::-1])) and _NO_AFFIX.isdisjoint(stem[:-end]):
         cut = f"#{stem[:-end]}" if stem[:-end] else ""
         found.append(f"{other[:-end]}{{stem{cut}}}{suffix}")
     return found

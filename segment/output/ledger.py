@@ -7,10 +7,9 @@ _SUCCESS.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -35,10 +34,12 @@ from segment.output.tables import (
     read_table,
     to_parquet,
 )
+from segment.process.temporaries import TemporaryFolder
 from segment.store.background import in_order
 from segment.store.fetching import fetch
 from segment.store.local_files import with_hint
 from segment.store.names import shown
+from segment.store.temporary_room import needing_room
 
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes per range request; small, so that the mask column between counts and footer is not read
@@ -155,10 +156,10 @@ class Ledger(RunFolder):
 
     def _write_plan(self, plan: Plan, write: Callable[[str, bytes | Path], object]) -> None:
         """Write a plan by a method of the store; one that is large goes through a temporary file."""
-        with tempfile.NamedTemporaryFile() as file:
-            plan.write(cast(BinaryIO, file))
-            file.flush()
-            path = Path(file.name)
+        with needing_room("the plan"), TemporaryFolder() as folder:  # the store raises no OSError
+            path = folder.path / "plan.parquet"
+            with path.open("wb") as file:
+                plan.write(file)
             write(self.url("plan.parquet"), path if path.stat().st_size > _PLAN_IN_MEMORY else path.read_bytes())
 
     def extend_plan(self, plan: Plan) -> Plan:

@@ -9,7 +9,7 @@ from array import array
 
 import pyarrow as pa
 
-from segment.errors import SegmentError
+from segment.store.temporary_room import discard, needing_room
 
 IN_MEMORY = 16 << 20  # compressed bytes, beyond which they go to a file
 _CODEC = "zstd"
@@ -31,7 +31,7 @@ class SpooledBatches:
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  # it lives as long as this
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, discard, self._file)
         self._stops, self._sizes = array("q", [0]), array("q")  # of blocks in the file, and of the batches in memory
         self._lock = threading.Lock()
         self._last: tuple[int, pa.RecordBatch] | None = None  # readers go through a batch piece by piece
@@ -64,14 +64,10 @@ class SpooledBatches:
 
     def _append(self, block: bytes, size: int) -> None:
         with self._lock:
-            try:
+            with needing_room("the listing of the input or its plan"):
                 self._file.seek(self._stops[-1])
                 self._file.write(block)
-            except OSError as error:
-                raise SegmentError(
-                    f"no room for the listing of the input or its plan in {tempfile.gettempdir()} ({error.strerror}): "
-                    "TMPDIR names another folder for temporary files"
-                ) from None
+                self._file.flush()  # else a later read would find that there is no room
             self._stops.append(self._stops[-1] + len(block))
             self._sizes.append(size)
 

@@ -61,7 +61,8 @@ class Entries(Sequence[Entry]):
         """Return entries sorted by URL, from pieces that come in any order, each of them sorted.
 
         A piece holds all that there is between its first and its last URL, as a page of a listing does. Where pieces
-        overlap all the same, as a store may list in another order, all entries are sorted in memory.
+        overlap all the same, as a store may list in another order, or an object again where others come and go
+        meanwhile, all entries are sorted in memory, and each URL is kept once, as it was listed last.
         """
         found, bounds = cls(), list[tuple[str, str]]()
         for piece in pieces:
@@ -70,7 +71,8 @@ class Entries(Sequence[Entry]):
                 bounds.append((piece[0].url, piece[-1].url))
         order = sorted(range(len(bounds)), key=bounds.__getitem__)
         if any(bounds[one][1] >= bounds[other][0] for one, other in pairwise(order)):
-            return cls(sorted(found, key=lambda entry: entry.url))
+            by_url = {entry.url: entry for entry in found}
+            return cls(by_url[url] for url in sorted(by_url))
         if len(order) > 1:
             sizes = [stop - start for start, stop in zip([0, *found._stops], found._stops, strict=False)]
             found._order, found._stops = order, _running([sizes[number] for number in order])

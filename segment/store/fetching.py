@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 from segment.errors import InputChanged, TooManyBytes
 from segment.store.client import Store
 from segment.store.names import shown
+from segment.store.temporary_room import discard, needing_room
 
 _AT_ONCE = 64 << 20  # bytes of an object that is read by one request, and kept in memory
 
@@ -20,6 +21,7 @@ def fetch(store: Store, url: str) -> BinaryIO:
     Raises:
         FileNotFoundError: there is no such object.
         OSError: it was replaced while it was read.
+        SegmentError: there is no room for the copy.
     """
     if url.startswith("file://"):
         return store.open(url)
@@ -27,7 +29,7 @@ def fetch(store: Store, url: str) -> BinaryIO:
     try:
         _copy(store, url, copy)
     except BaseException:
-        copy.close()
+        discard(copy)
         raise
     copy.seek(0)
     return copy
@@ -35,16 +37,25 @@ def fetch(store: Store, url: str) -> BinaryIO:
 
 def _copy(store: Store, url: str, copy: BinaryIO) -> None:
     with suppress(TooManyBytes):
-        copy.write(store.read(url, most=_AT_ONCE))
+        _append(copy, store.read(url, most=_AT_ONCE), url)
         return
     entry = store.info(url)
     if entry is None:
         raise FileNotFoundError(url)
     try:
         for start in range(0, entry.size, _AT_ONCE):
-            copy.write(store.read(url, start, min(entry.size, start + _AT_ONCE), entry.etag))
+            _append(copy, store.read(url, start, min(entry.size, start + _AT_ONCE), entry.etag), url)
+        is_same = store.info(url) == entry  # some stores have no etags, which each range is held against
     except InputChanged:
-        raise OSError(f"{shown(url)} was replaced while it was read") from None
+        is_same = False
+    if not is_same:
+        raise OSError(f"{shown(url)} was replaced while it was read")
+
+
+def _append(copy: BinaryIO, data: bytes, url: str) -> None:
+    with needing_room(f"a copy of {shown(url)}"):
+        copy.write(data)
+        copy.flush()
 
 
 def digest_of(file: BinaryIO) -> str:

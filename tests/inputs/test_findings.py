@@ -339,6 +339,9 @@ def taken(warning: str, where: Path) -> Discovery:
         (["0.jpg", "1.jpg"], ["0.jpg.png"], "{dir}/{name}.png"),
         (["a/0_rgb.jpg", "a/1_rgb.jpg"], ["a/0_mask.png", "a/1_mask.png"], "{dir}/{stem%rgb}mask.png"),
         (["a/0.jpg"], ["b/0_mask.png"], None),
+        (["0_a!b.jpg"], ["0_mask.png"], None),  # no pattern can cut off such names
+        (["0_1:00.jpg"], ["0_1:00_mask.png"], "{dir}/{stem}_mask.png"),
+        (["[x_0.jpg"], ["mask_0.png"], None),
     ],
 )
 def test_labels_of_other_names_are_refused_with_the_pattern_that_finds_them(

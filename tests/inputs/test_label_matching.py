@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segment.inputs.loose.label_files import _Matches
@@ -24,6 +24,7 @@ def entries(base: str, names: set[tuple[str, str]]) -> Entries:
 
 @settings(max_examples=300, deadline=None)
 @given(IMAGES, LABELS)
+@example({("\U0010ffff" * 3, ".jpg")}, {("\U0010ffff" * 2 + "a", ".png"), ("\U0010ffff" * 3, ".png")})  # the last names
 def test_each_image_gets_the_label_of_its_stem(images: set[tuple[str, str]], labels: set[tuple[str, str]]) -> None:
     idle: list[str] = []
     matches = _Matches(lambda some: idle.extend(entry.url for entry in some))

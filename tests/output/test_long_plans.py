@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -89,6 +90,24 @@ def test_a_plan_of_the_store_is_read_by_ranges(monkeypatch: pytest.MonkeyPatch) 
     assert place.freeze_plan(plan) == plan
     assert place.freeze_plan(Plan.of(PARTS[:1])) == plan  # the first one stays
     assert place.replace_plan(Plan.of(PARTS[:1])) == place.read_plan()
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from segment.store import fetching
+
+    monkeypatch.setattr(fetching, "_AT_ONCE", 1000)
+    url, reads = "memory://replaced/plan.parquet", []  # this store has no etags
+    Store().write(url, b"a" * 3500)
+
+    class Replaced(Store):
+        def read(self, *place: Any, **how: Any) -> bytes:
+            reads.append(place)
+            if len(reads) == 3:
+                self.write(url, b"b" * 4000)
+            return super().read(*place, **how)
+
+    with pytest.raises(OSError, match="was replaced while it was read"):
+        fetching.fetch(Replaced(), url)
 
 
 def test_ray_is_sent_the_rows_of_a_block_alone() -> None:

@@ -69,4 +69,9 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("numbers", [[[0, 5, 9], [6]], [[3], [1, 2, 3, 4]], [[7, 8], [8, 9]]])
 def test_pieces_that_overlap_are_sorted_all_the_same(packed: int, numbers: list[list[int]]) -> None:
     found = Entries.of_pieces([entry(number) for number in piece] for piece in numbers)
-    assert list(found) == sorted((entry(number) for piece in numbers for number in piece), key=lambda e: e.url)
+    assert list(found) == [entry(number) for number in sorted({*numbers[0], *numbers[1]})]
+
+
+def test_an_object_that_is_listed_twice_is_kept_once(packed: int) -> None:
+    changed = Entry(entry(2).url, 99, "new")
+    assert list(Entries.of_pieces([[entry(1), entry(2)], [changed, entry(3)]])) == [entry(1), changed, entry(3)]

@@ -149,7 +149,7 @@ class _Matches:
                 self.first_shared, self._most = url, number
 
 
-_END: tuple[str, Iterator[Entry]] = ("\U0010ffff" * 2, iter(()))  # after every name
+_END: tuple[str, Iterator[Entry]] = ("\U0010ffff" * 4096, iter(()))  # after every name: none is as long
 
 
 def _by_beginning(entries: Iterable[Entry], folder: str) -> Iterator[tuple[str, Iterator[Entry]]]:
