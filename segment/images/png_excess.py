@@ -124,5 +124,5 @@ def _check_pixels(pixels: bytes, most: int) -> None:
                 raise SampleError("too_much_work", "a PNG that unpacks to more than its pixels")
             if unpacker.eof:  # what follows is not unpacked, but would be gathered, and copied again with each piece
                 return
-    except zlib_ng.error:
+    except zlib_ng.error:  # type: ignore[misc]  # it is an exception; its stub says less
         return  # the decoder says what is wrong
