@@ -71,9 +71,9 @@ def _reversed(images: Any) -> Any:
 def _keep_permutations(model: Any) -> None:
     """Rewrite a graph's own permutations of channels so that openvino does not fuse them (2026.4).
 
-    Of several it drops some when it fuses one (`ReverseInputChannelsFusion`), and one that is not its own inverse it
-    fuses in the wrong direction: classes or colours are interchanged without a word. It fuses a Gather by a list, and a
-    Concat of the parts of one Split, but no Gather by a table.
+    Of several it drops some when it fuses one (`ReverseInputChannelsFusion`); one that is not its own inverse, such as
+    a shuffle of features, it fuses in the wrong direction: classes or colours are interchanged without a word. It fuses
+    a Gather by a list, and a Concat of the parts of one Split, but no Gather by a table.
     """
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
