@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -48,14 +49,18 @@ def segment(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     return Call(capsys, monkeypatch)
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def here(*arguments: str, env: Mapping[str, str | None] | None = None) -> subprocess.CompletedProcess[str]:
     """Run `segment ...` in this process with another environment, None for a variable that is not set.
 
-    A process of its own takes two seconds of CPU to start, its worker's another two.
+    A process of its own takes two seconds of CPU to start, its worker's another two. Threads take turns: environment
+    and streams are the process's.
     """
     code, out, err = 0, io.StringIO(), io.StringIO()
-    S3FileSystem.clear_instance_cache()  # a client keeps the environment that it was made in
-    with pytest.MonkeyPatch.context() as patch, logging_as_before():
+    with _ONE_AT_A_TIME, pytest.MonkeyPatch.context() as patch, logging_as_before():
+        S3FileSystem.clear_instance_cache()  # a client keeps the environment that it was made in
         for name, value in {"COLUMNS": "80", **(env or {})}.items():
             if value is None:
                 patch.delenv(name, raising=False)
@@ -68,7 +73,7 @@ def here(*arguments: str, env: Mapping[str, str | None] | None = None) -> subpro
                 main()
             except SystemExit as ended:
                 code = int(ended.code or 0)
-    S3FileSystem.clear_instance_cache()
+        S3FileSystem.clear_instance_cache()
     return subprocess.CompletedProcess(["segment", *arguments], code, out.getvalue(), err.getvalue())
 
 
