@@ -24,6 +24,7 @@ from segment.images.tiff_tags import told_as
 
 Fit: TypeAlias = Callable[[tuple[int, int]], tuple[int, int]]  # from the size of an image to the one it is wanted in
 
+_BITS = 258  # a TIFF tag
 _JPEGS = ("JPEG", "MPO")
 _REDUCED = {  # by how much, and OpenCV's flag; with IMREAD_COLOR_RGB the pixels are RGB, not grey
     1: 0,
@@ -83,10 +84,10 @@ def decode_picture(data: bytes, max_pixels: int, fit: Fit | None = None) -> Pict
         with told_as("undecodable"):
             copy = segments.excerpt()
         as_copied = _header(copy)
-        pixels, messages = _with_pillow(as_copied) if _is_with_alpha(as_copied) else _with_opencv(copy)
+        pixels, messages = _with_pillow(as_copied) if _is_left_to_pillow(as_copied) else _with_opencv(copy)
         pixels = headers.apply_orientation(segments.inside(pixels), orientation)
         remarks += ("image_sparse",) if segments.is_sparse else ()
-    elif _is_with_alpha(header):
+    elif _is_left_to_pillow(header):
         pixels, messages = _with_pillow(header)
     elif header.format in _JPEGS:
         size = headers.upright_size(header, orientation)
@@ -122,9 +123,17 @@ def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[n
         return _with_opencv(data, _REDUCED[reduction])
 
 
-def _is_with_alpha(header: Image.Image) -> bool:
-    """Return whether this is a TIFF with alpha, by which OpenCV would multiply the colours."""
-    return header.format == "TIFF" and header.mode == "RGBA"
+def _is_left_to_pillow(header: Image.Image) -> bool:
+    """Return whether this is a TIFF with alpha, by which OpenCV would multiply the colours, or with colours of 16 bits.
+
+    OpenCV rounds these, and takes the high byte of any other number of 16 bits; Pillow takes the high byte of all.
+    """
+    return header.format == "TIFF" and (header.mode == "RGBA" or (header.mode == "RGB" and _has_wide_samples(header)))
+
+
+def _has_wide_samples(header: Image.Image) -> bool:
+    bits: tuple[int, ...] = header.tag_v2.get(_BITS, (8,))  # type: ignore[attr-defined]
+    return max(bits) > 8
 
 
 def checked_header(data: bytes, max_pixels: int) -> tuple[Image.Image, int, tuple[str, ...]]:

@@ -181,7 +181,7 @@ def has_unsupported_pixels(data: bytes) -> bool:
     try:
         page = TiffPage(io.BytesIO(data)) if kind == "TIFF" else None
         return page is not None and (
-            max(page.numbers(_BITS, 1)) > 16
+            max(page.numbers(_BITS, 1), default=1) > 16
             or not {*page.numbers(_SAMPLE_FORMAT, 1)} <= {1, 4}
             or page.number(_SAMPLES, 1) > 4
             or page.number(_PHOTOMETRIC, 0) == _CIELAB

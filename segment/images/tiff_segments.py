@@ -241,7 +241,7 @@ class TiffSegments:
         is_turned = self._page.number(_TURNING[0], 1) > 1
         is_plain = self.bits == 8 and self._samples != 2
         # of grey with alpha OpenCV takes both planes for grey; Pillow gives the bytes of 16 bits to the wrong pixels
-        is_in_planes = self._planes == 2 or (self._planes == 4 and self.bits == 16 and self.compression == NONE)
+        is_in_planes = self._planes == 2 or (self._planes in (3, 4) and self.bits == 16 and self.compression == NONE)
         is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
         return (
             (self.compression in LEFT_TO_US and self._unpacker is not None)

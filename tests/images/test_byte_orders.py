@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import cv2
 import imagecodecs
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from segment.errors import SampleError
 from segment.images import tiff_raster
 from segment.images.codec import decode_picture
 from segment.images.label_images import read_label
-from tests.bombs import encoded
+from segment.images.tiff_tags import LONG, Field
+from tests.bombs import encoded, tiff
 
 LIMIT = 1 << 24
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -121,3 +123,30 @@ def test_pixels_of_other_types_are_refused_by_name(image: Any) -> None:
     with pytest.raises(SampleError) as caught:
         decode_picture(image(), LIMIT)
     assert caught.value.code == "pixel_format"
+
+
+@pytest.mark.parametrize("layout", [*LAYOUTS, "planes"])
+def test_pictures_of_16_bits_are_their_high_bytes(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of PNGs; OpenCV would round the colours of TIFFs, and Pillow mixes up planes without compression."""
+    colours = np.random.default_rng(0).integers(0, 65536, (21, 37, 3), dtype=np.uint16)
+    options = {"planarconfig": "separate"} if layout == "planes" else LAYOUTS[layout]
+    given = colours.transpose(2, 0, 1) if layout == "planes" else colours
+    for order in ("<", ">"):
+        for turned_by in (1, 6):
+            data = written(given, photometric="rgb", byteorder=order, extratags=[(274, "H", 1, turned_by)], **options)
+            upright = np.rot90(colours, -1) if turned_by == 6 else colours
+            assert np.array_equal(decode_picture(data, LIMIT).pixels, upright >> 8)
+            monkeypatch.setattr(tiff_raster, "LARGE", 1)
+            raster = tiff_raster.open_raster(io.BytesIO(data), LIMIT)
+            assert np.array_equal(raster.read(3, 5, 11, 9), (upright >> 8)[3:14, 5:14])
+    png = cv2.imencode(".png", colours[..., ::-1])[1].tobytes()
+    assert np.array_equal(decode_picture(png, LIMIT).pixels, colours >> 8)
+
+
+@pytest.mark.parametrize("kind", [1, 2, 5, 7, 10, 11, 12])
+def test_a_number_of_bits_that_is_no_number_is_a_damaged_image(kind: int) -> None:
+    data = tiff([Field(256, LONG, [4]), Field(257, LONG, [4]), Field(258, kind, b"")], b"")
+    with pytest.raises(SampleError, match="undecodable"):
+        decode_picture(data, LIMIT)
+    with pytest.raises(SampleError, match="undecodable"):
+        read_label(data, (4, 4), 1, as_colour=False, allow_lossy=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import zlib
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from segment.images.bands import decode_image
 from segment.images.codec import decode_mask, decode_picture
 from segment.images.labels import LabelDecoder
 from segment.images.mask_png import encode_mask
+from segment.images.png_excess import check_png_pixels
 from segment.images.tiff_tags import LONG, SHORT, Field
 from segment.models.card_input import Input
 from tests import bombs
@@ -173,3 +175,16 @@ def outcome(data: bytes) -> str:
         return " ".join(decode_picture(data, MOST).remarks)
     except SampleError as error:
         return error.code
+
+
+def test_damage_is_no_excess() -> None:
+    """Packed pixels that look like a bomb's, and are none."""
+    with pytest.raises(SampleError, match="undecodable"):
+        decode_picture(png_of(b"\x78\x9c" + b"\xff" * 200_000), MOST)
+
+
+def test_bytes_behind_packed_pixels_are_checked_in_linear_time() -> None:
+    data = png_of(zlib.compress(bytes(100)) + bytes(40 << 20))
+    began = time.process_time()
+    check_png_pixels(data)
+    assert time.process_time() - began < 5  # 22 seconds if each piece were added to those before

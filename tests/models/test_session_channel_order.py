@@ -15,7 +15,7 @@ from segment.models.card import ModelCard
 from segment.models.sessions import Extras, Runtime, open_session
 from tests.graphs import as_weights
 from tests.nets import net, node
-from tests.serving import BOTH, small
+from tests.serving import BOTH, OPENVINO, small
 
 SIZE = (24, 32)
 ORDER = np.array([2, 0, 1])
@@ -65,6 +65,65 @@ def test_a_graph_that_permutes_its_channels(permutation: str, channels: str, run
     found = open_session(card, as_weights(graph), runtime).predict(image())
     assert len(np.unique(wanted)) > 1
     assert np.array_equal(found.masks[0], wanted)
+
+
+FIRST = {
+    "gather": [node("Gather", "x order", "pixels", axis=1)],
+    "negative axis": [node("Gather", "x order", "pixels", axis=-3)],
+    "split": [node("Split", "x", "a b c", axis=1), node("Concat", "c a b", "pixels", axis=-3)],
+    "twice": [node("Gather", "x order", "between", axis=1), node("Gather", "between order", "pixels", axis=1)],
+}
+
+
+@BOTH
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+@pytest.mark.parametrize("first", FIRST)
+def test_a_graph_that_permutes_the_image_first(first: str, channels: str, runtime: Runtime) -> None:
+    card = card_of(channels)
+    graph = net(
+        classes=3,
+        before=FIRST[first],
+        tail=[*PERMUTATIONS["gather"], node("Softmax", "turned", "y", axis=1)],
+        constants={"order": ORDER},
+        inputs={"x": [1, 3, *SIZE]},
+        outputs={"y": [1, 3, *SIZE]},
+    )
+    found = open_session(card, as_weights(graph), runtime).predict(image())
+    assert np.array_equal(found.masks[0], probabilities(card, graph).argmax(axis=0))
+
+
+MID = {
+    "shuffle": [node("Gather", "a shuffle", "b", axis=1), node("Conv", "b kernels", "pixels", kernel_shape=[1, 1])],
+    "some parts": [node("Split", "a", "b c d e f g", axis=1), node("Concat", "c b f d e g", "pixels", axis=1)],
+    "fewer parts": [node("Split", "a", "b c d e f g", axis=1), node("Concat", "c b f c b f", "pixels", axis=1)],
+}
+
+
+@BOTH
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+@pytest.mark.parametrize("mid", MID)
+def test_a_graph_that_permutes_its_features(mid: str, channels: str, runtime: Runtime) -> None:
+    """openvino fused a shuffle in the wrong direction, and did not load fewer channels than were split."""
+    card, random = card_of(channels), np.random.default_rng(3)
+    kernels = {"first": random.normal(size=(6, 3, 1, 1)), "kernels": random.normal(size=(6, 6, 1, 1))}
+    graph = net(
+        classes=3,
+        depth=6,
+        before=[node("Conv", "x first", "a", kernel_shape=[1, 1]), *MID[mid]],
+        tail=[node("Softmax", "scores", "y", axis=1)],
+        constants={"shuffle": np.array([3, 0, 5, 1, 2, 4]), **{k: v.astype(np.float32) for k, v in kernels.items()}},
+        inputs={"x": [1, 3, *SIZE]},
+        outputs={"y": [1, 3, *SIZE]},
+    )
+    found = open_session(card, as_weights(graph), runtime).predict(image())
+    assert np.mean(found.masks[0] != probabilities(card, graph).argmax(axis=0)) < 0.01
+
+
+def test_permutations_of_any_batch() -> None:
+    card, graph = card_of("BGR"), graph_of(PERMUTATIONS["split"])
+    wanted = probabilities(card, graph).argmax(axis=0)
+    found = open_session(card, as_weights(graph), OPENVINO, batch=3).predict(np.concatenate([image()] * 3))
+    assert all(np.array_equal(mask, wanted) for mask in found.masks)
 
 
 @BOTH

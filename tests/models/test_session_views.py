@@ -405,6 +405,20 @@ def test_a_graph_of_one_size_refuses_another(runtime: Runtime) -> None:
 
 
 @BOTH
+def test_a_graph_that_makes_several_images_of_a_larger_one_is_refused(runtime: Runtime) -> None:
+    """A reshape of fixed sizes and any batch: of an image of twice the sides it makes four; openvino mixed them."""
+    card = card_of((2.0,))
+    kernel = np.random.default_rng(0).normal(size=(CLASSES, 3, 1, 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["again"]),
+        helper.make_node("Conv", ["again", "kernel"], ["y"]),
+    ]
+    arrays = [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(np.array([-1, 3, *SIZE]), "shape")]
+    graph = tiny(nodes, [("x", ("N", 3, *SIZE))], [("y", ("N", CLASSES, *SIZE))], arrays)
+    assert "the graph fails on the view 2, an input of 72x104" in message(lambda: opened(card, graph, runtime))
+
+
+@BOTH
 def test_a_window_over_the_whole_input_is_for_one_size(runtime: Runtime) -> None:
     """At a larger size it would cover a corner, and nothing would fail; a graph that names no size is believed."""
     nodes = [

@@ -213,6 +213,8 @@ def _needed(card: ModelCard, member: Member, batch: int) -> tuple[Any, Any]:
         raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
     value = needed.outputs[0].get_node().input_value(0)
     dims = dims_of(value)
+    if batch == 1 and dims and dims[0] not in (None, 1):  # a Reshape that leaves the batch to the number of pixels
+        raise ModelError(f"of one image of {card.input.height}x{card.input.width} the graph makes {dims[0]}")
     if batch == -1 and dims and dims[0] is not None:
         # A Reshape to one image would run on several: openvino then reads and writes beyond its buffers.
         raise ModelError(f"the graph's output stays a batch of {dims[0]}")

@@ -24,6 +24,7 @@ _REARRANGE = ("Transpose", "Reshape", "Convert", "Squeeze", "Unsqueeze")
 def with_preprocessing(card: ModelCard, model: Any, levels: Levels | None) -> Any:
     """Add the card's preprocessing to a model: RGB bytes to the model's input; for `levels` see `input_levels`."""
     declared = card.input
+    _keep_permutations(model)
     processor = PrePostProcessor(model)
     image = processor.input(0)
     dtype = openvino.Type.u8 if levels is None else model.inputs[0].get_element_type()
@@ -41,7 +42,7 @@ def with_preprocessing(card: ModelCard, model: Any, levels: Levels | None) -> An
     if declared.channels == "GREY":
         return _fed(model, 3, _luma)
     if declared.channels == "BGR":
-        return _fed(model, 3, _sliced if _permutes(model) else _reversed)
+        return _fed(model, 3, _reversed)
     return model
 
 
@@ -67,32 +68,65 @@ def _reversed(images: Any) -> Any:
     return ops.gather(images, ops.constant(np.array([2, 1, 0])), ops.constant(np.int64(3)))
 
 
-def _sliced(images: Any) -> Any:
-    """Reverse the channels by an operation that openvino does not fuse: it takes a millisecond for 400x400 pixels."""
-    first, beyond, step, axis = (ops.constant(np.array([number], np.int64)) for number in (-1, -4, -1, 3))
-    return ops.slice(images, first, beyond, step, axis)
+def _keep_permutations(model: Any) -> None:
+    """Rewrite a graph's own permutations of channels so that openvino does not fuse them (2026.4).
 
-
-def _permutes(model: Any) -> bool:
-    """Whether a graph puts channels in another order by itself.
-
-    Where openvino fuses one such step (`ReverseInputChannelsFusion`), it drops others, too (2026.4): classes are
-    interchanged without a word.
+    Of several it drops some when it fuses one (`ReverseInputChannelsFusion`); one that is not its own inverse, such as
+    a shuffle of features, it fuses in the wrong direction: classes or colours are interchanged without a word. It fuses
+    a Gather by a list, and a Concat of the parts of one Split, but no Gather by a table.
     """
-    for node in model.get_ops():
-        if (
-            node.get_type_name() == "Gather"
-            and (order := _constant(node.input_value(1))) is not None
-            and order.size > 1
-        ):
-            return True
-        if node.get_type_name() == "Concat" and {_kind(value) for value in node.input_values()} == {"Split"}:
-            return True
-    return False
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind == "Gather" and _lists(node):
+            data, listed, axis = node.input_values()
+            _replace(node, _by_table(data, listed, int(axis.get_node().data.item())))
+        elif kind == "Concat" and (parts := _parts(node)):
+            data, axis = parts[0].get_node().input_values()
+            order = ops.constant(np.array([part.get_index() for part in parts], np.int64))
+            _replace(node, _by_table(data, order.output(0), int(axis.get_node().data.item())))
 
 
-def _kind(value: Any) -> str:
-    return str(value.get_node().get_type_name())
+def _lists(node: Any) -> bool:
+    """Whether a Gather takes more than one place by a list, of a value of two axes or more."""
+    data, listed, axis = node.input_values()
+    rank = data.get_partial_shape().rank
+    places = listed.get_partial_shape()
+    return bool(
+        rank.is_static
+        and rank.get_length() > 1
+        and places.rank.is_static
+        and places.rank.get_length() == 1
+        and places != openvino.PartialShape([1])
+        and axis.get_node().get_type_name() == "Constant"
+        and not node.get_attributes().get("batch_dims", 0)
+    )
+
+
+def _parts(node: Any) -> list[Any]:
+    """Return the inputs of a Concat along an axis on which one Split made all of them, a channel each; else none."""
+    parts = list(node.input_values())
+    splits = {part.get_node().get_name(): part.get_node() for part in parts}
+    split = next(iter(splits.values()))
+    if len(splits) != 1 or split.get_type_name() != "Split":
+        return []
+    axis = split.input_value(1).get_node()
+    shape = parts[0].get_partial_shape()
+    if axis.get_type_name() != "Constant" or shape.rank.is_dynamic:
+        return []
+    along, rank = int(axis.data.item()), shape.rank.get_length()
+    is_along = along % rank == node.get_attributes()["axis"] % rank
+    return parts if is_along and shape[along % rank] == 1 else []
+
+
+def _by_table(data: Any, order: Any, axis: int) -> Any:
+    along = ops.constant(np.array([axis % data.get_partial_shape().rank.get_length()], np.int64))
+    table = ops.unsqueeze(order, ops.constant(np.array([0], np.int64)))
+    return ops.squeeze(ops.gather(data, table, ops.constant(np.int64(axis))), along)
+
+
+def _replace(node: Any, other: Any) -> None:
+    other.set_friendly_name(node.get_friendly_name())
+    node.output(0).replace(other.output(0))
 
 
 def _luma(images: Any) -> Any:
