@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from segment.inputs.parts import Member, Span
-from segment.store.batches import SpooledBatches
+from segment.store.spooled_batches import SpooledBatches
 
 _SPAN = pa.struct([
     ("url", pa.string()), ("start", pa.int64()), ("size", pa.int64()), ("etag", pa.string()), ("signed", pa.bool_())

@@ -10,7 +10,7 @@ from typing import Any, overload
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segment.store.batches import SpooledBatches
+from segment.store.spooled_batches import SpooledBatches
 
 _BATCH = 4096  # entries that are kept as they are; more are packed
 _SCHEMA = pa.schema([
