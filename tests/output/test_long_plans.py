@@ -15,7 +15,7 @@ from segment.output import plan as plans
 from segment.output.part_members import AT_ONCE
 from segment.output.plan import Plan
 from segment.output.plan_scope import places_outside
-from segment.store import batches
+from segment.store import spooled_batches
 from segment.store.client import Store
 from segment.store.scope import Scope
 
@@ -37,7 +37,7 @@ PARTS = [part(number, number % 4) for number in range(MANY)]
 
 @pytest.fixture(autouse=True)
 def spooled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "IN_MEMORY", 1000)
+    monkeypatch.setattr(spooled_batches, "IN_MEMORY", 1000)
 
 
 def test_parts_come_back_wherever_they_are() -> None:

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from segment.errors import SegmentError
-from segment.store import batches, entries
+from segment.store import entries, spooled_batches
 from segment.store.entries import Entries, Entry, pieces_of
 
 ODD = [
@@ -26,7 +26,7 @@ def entry(number: int) -> Entry:
 @pytest.fixture(params=[1, 10, 10_000], ids=["each alone", "packed", "few"])
 def packed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(entries, "_BATCH", request.param)
-    monkeypatch.setattr(batches, "IN_MEMORY", 100)  # the others go to a file
+    monkeypatch.setattr(spooled_batches, "IN_MEMORY", 100)  # the others go to a file
     return int(request.param)
 
 
@@ -54,7 +54,7 @@ def test_pieces_in_any_order_are_sorted(packed: int) -> None:
 
 
 def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "IN_MEMORY", 100)
+    monkeypatch.setattr(spooled_batches, "IN_MEMORY", 100)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:

@@ -16,7 +16,7 @@ from segment.errors import SegmentError
 from segment.inputs.parts import Member, Part, Span
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
-from segment.store import batches, fetching
+from segment.store import fetching, spooled_batches
 from segment.store.client import Store
 
 
@@ -30,7 +30,7 @@ PLAN = Plan.of(map(part, range(100)))
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "IN_MEMORY", 100)
+    monkeypatch.setattr(spooled_batches, "IN_MEMORY", 100)
     monkeypatch.setattr(fetching, "_AT_ONCE", 1000)
 
 
@@ -55,7 +55,7 @@ def ledger() -> Ledger:
 def test_the_last_bytes_are_on_the_disk_when_a_batch_is_appended() -> None:
     batch = pa.record_batch({"bytes": [os.urandom(5000)]})  # fewer than Python writes at once
     with pytest.raises(SegmentError, match=r"no room for the listing .*File too large"):
-        batches.SpooledBatches(batch.schema).append(batch)
+        spooled_batches.SpooledBatches(batch.schema).append(batch)
 
 
 def test_a_plan_that_cannot_be_copied_is_not_called_damaged(ledger: Ledger, request: pytest.FixtureRequest) -> None:
