@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segment.errors import SampleError
+from segment.images.tiles import filled
 from segment.models.buckets import LARGEST_SIDE
 from segment.models.card_input import Input, Resampler
 from segment.models.classes import VOID
@@ -117,8 +118,7 @@ def resize_image(image: NDArray[np.uint8], spec: Input, size: tuple[int, int] | 
     resized = _resample(image, (box.height, box.width), spec.resize.resampler, spec.resize.interpolation)
     if resized.shape[:2] == target:
         return resized
-    canvas = np.empty((*target, spec.planes), dtype=np.uint8)
-    canvas[:] = spec.resize.pad
+    canvas = filled(target, spec.resize.pad)
     box.of(canvas)[:] = resized
     return canvas
 
