@@ -21,9 +21,8 @@ from segment.output.manifest import masks_path
 from segment.output.mask_columns import ExtraColumns
 from segment.output.mask_files import mask_paths, masks_file_of, wrong_mask_files
 from segment.output.object_checks import VERIFY
-from segment.output.row_checks import wrong_rows
-from segment.output.run_folder import MOST
-from segment.output.stored import Stored
+from segment.output.row_checks import wrong_footer, wrong_rows
+from segment.output.stored import MOST, Stored
 from segment.output.tables import ShardStats, fold, read_masks
 from segment.output.value_checks import MaskValues, RunFacts, wrong_values
 from segment.store.urls import join_url
@@ -91,7 +90,8 @@ class PartAuditor:
         self._with_input = with_input and deep
         self._options, self._classes = InputOptions.of_run(run), len(card.classes)
         extra = ExtraColumns.of_run(run, card)
-        self._facts = RunFacts(card, run["contract"].get("mask_size", "source"), extra)
+        self._facts = RunFacts(card, run["contract"].get("mask_size", "source"), extra, self._options.keep)
+        self._contract = run["contract"]
 
     def audit(self, part: Part) -> PartAudit:
         """Read and check a part.
@@ -152,9 +152,9 @@ class PartAuditor:
         extra = self._facts.extra
         wrong = list(wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep, extra=extra))
         if files is not None:
-            wrong += wrong_mask_files(part, files.paths, files.objects)
+            wrong += [*wrong_mask_files(part, files.paths, files.objects), *wrong_footer(table, self._contract)]
         if not wrong:
-            wrong += wrong_values(table, self._facts, None if files is None else files.values)
+            wrong += wrong_values(table, part, self._facts, None if files is None else files.values)
         return PartRows(rows, stats, ids is None), of_part(part, wrong)
 
     def _input_ids(self, part: Part, rows: pa.Table) -> list[str] | None:
