@@ -93,8 +93,8 @@ class PartAuditor:
         self._facts = RunFacts(card, run["contract"].get("mask_size", "source"), extra, self._options.keep)
         self._contract = run["contract"]
 
-    def audit(self, part: Part) -> PartAudit:
-        """Read and check a part.
+    def audit(self, part: Part, size: int | None = None) -> PartAudit:
+        """Read and check a part; `size` is that of its masks file, in bytes, if it was listed.
 
         Raises:
             StoreError: it cannot be read now.
@@ -103,7 +103,7 @@ class PartAuditor:
             if self._deep:
                 url = self._ledger.masks_url(part.shard, part.id)
                 return read_checked(url, lambda: self._read_whole(part))
-            table = self._ledger.read_rows(part.shard, part.id, COLUMNS)
+            table = self._ledger.read_rows(part.shard, part.id, COLUMNS, size)
             return PartAudit(part, *self._checked(part, table))
         except StoreError:
             raise

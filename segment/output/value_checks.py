@@ -211,9 +211,9 @@ def _wrong_pixels(
     classes = len(run.card.classes)
     if values.histogram[classes:].any():
         return "masks of values that are no class", f"has a mask with a value that is none of {count(classes, 'class')}"
-    if counted is not None and run.mask_size == run.counted_at:
-        if not np.array_equal(counted.predicted_pixels, values.histogram[:classes]):
-            return "masks that are not those that were counted", "has a mask of other pixels than were counted"
+    predicted = counted.predicted_pixels if counted and run.mask_size == run.counted_at else None
+    if predicted is not None and not np.array_equal(predicted, values.histogram[:classes]):
+        return "masks that are not those that were counted", "has a mask of other pixels than were counted"
     return None
 
 

@@ -264,3 +264,18 @@ def test_what_no_round_can_mend_is_told_and_takes_the_success_back(place: Place)
     assert not (place.output / "_SUCCESS").exists()
     foreign.unlink()
     assert place.run().report.complete
+
+
+def test_a_small_part_is_audited_by_one_request(tmp_path: Path) -> None:
+    """Where it is listed, nobody asks for its size, and no column is a request of its own."""
+    requests = []
+    for images in (2, 5):
+        (tmp_path / str(images)).mkdir()
+        place, store = Place(tmp_path / str(images)), Store()
+        for number in range(images):
+            place.add(f"{number}.png", number)
+        output = f"memory://{tmp_path.name}-{images}"
+        run(place.job(output=output, part_size=1), Notes())
+        assert audit_run(Ledger(store, output)).problems == ()
+        requests.append(store.calls)
+    assert requests[1] - requests[0] == 3
