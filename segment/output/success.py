@@ -76,6 +76,7 @@ def _plan_digest(ledger: Ledger, plan: Plan) -> str:
 
 def _run_bytes(ledger: Ledger, plan: Plan, fingerprint: str) -> bytes:
     ledger.refuse_replaced(fingerprint)
+    ledger.record_input(plan, fingerprint)  # another driver, whose plan was older, may have written its own numbers
     data = ledger.store.read(ledger.url(RUN))
     if wrong := wrong_record(_parsed(data), plan, complete=True):
         raise SegmentError(f"{shown(ledger.url(RUN))}: {wrong[0]}: {VERIFY}")

@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import SegmentError, StoreError
+from segment.output.audit import audit_run
+from segment.output.ledger import Ledger
 from segment.runs.driver import run
+from segment.store.client import Store
 from tests.calls import Call
 from tests.graphs import colour_classifier
 from tests.jobs import tree
