@@ -45,8 +45,9 @@ def write_success(
         SegmentError: the stored plan is another one, or `run.json` is not this run's, or contradicts itself.
     """
     manifest = ledger.digests.to_bytes(planned_names(plan))
+    sha256 = {PLAN: _plan_digest(ledger, plan)}  # first: another plan explains other numbers in `run.json`
     files = {RUN: _run_bytes(ledger, plan, fingerprint), MANIFEST: manifest}
-    sha256 = {PLAN: _plan_digest(ledger, plan)} | {name: _hex(content) for name, content in files.items()}
+    sha256 |= {name: _hex(content) for name, content in files.items()}
     data = to_json({**totals, "fingerprint": fingerprint, "sha256": sha256})
     before = ledger.store.read_if_exists(ledger.url(SUCCESS))
     if before not in (None, data):
