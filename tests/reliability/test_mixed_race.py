@@ -22,7 +22,7 @@ from segment.models.sessions.runtimes import BF16, capabilities
 from segment.output.audit import audit_run
 from segment.output.tables import ImageRow
 from segment.pipeline.worker import Worker
-from segment.runs import driver
+from segment.report.aggregate import write_report
 from segment.runs.driver import run
 from tests.reliability.tampering import change_json, ledger_of
 from tests.runs import CLASSES, Notes, Place, read_rows
@@ -39,8 +39,8 @@ def chance(monkeypatch: pytest.MonkeyPatch) -> random.Random:
         clock.precision = chance.choice(["f32", "bf16"])
         if clock.precision == "bf16":
             mask = np.full((24, 32), chance.randrange(3), np.uint8)
-            other = {"mask": encode_mask(mask), "confusion": Confusion.of(mask, None, CLASSES)}
-            rows = [dataclasses.replace(row, **other) for row in rows]
+            data, counts = encode_mask(mask), Confusion.of(mask, None, CLASSES)
+            rows = [dataclasses.replace(row, mask=data, confusion=counts) for row in rows]
         time.sleep(0.01 * chance.random())
         return commit(worker, part, rows, clock, read_bytes)
 
@@ -94,12 +94,11 @@ def test_numbers_of_a_driver_with_an_older_plan_are_replaced(tmp_path: Path, mon
     """It may have written them to run.json just now, and that is no damage."""
     place = Place(tmp_path)
     place.add("0.png", 0)
-    report = driver.write_report
 
-    def late(*args: Any) -> Any:
+    def late(*args: Any) -> None:
         change_json(place.output / "run.json", lambda record: record["input"].update(images=99))
-        return report(*args)
+        write_report(*args)
 
-    monkeypatch.setattr(driver, "write_report", late)
+    monkeypatch.setattr("segment.runs.driver.write_report", late)
     assert place.run().report.complete
     assert audit_run(ledger_of(place.output)).problems == ()
