@@ -235,7 +235,7 @@ class Ledger(RunFolder):
         """Read the statistics of finished shards, in the given order.
 
         Raises:
-            SegmentError: a file is damaged, or is not the one that is known.
+            SegmentError: a file is damaged or lost, or is not the one that is known.
         """
 
         def read_one(shard: str) -> ShardStats:
@@ -250,7 +250,10 @@ class Ledger(RunFolder):
                 self.digests.seen(found)
                 return stats
 
-            return read_checked(url, read)
+            try:
+                return read_checked(url, read)
+            except FileNotFoundError:  # since it was listed; another driver deletes it to make it again
+                raise SegmentError(f"{shown(url)} has been lost: run the same `segment run` again") from None
 
         names = list(shards)
         return dict(zip(names, in_order(read_one, names, name="stats"), strict=True))
