@@ -59,7 +59,8 @@ def quantize(
     from segment.quantization.summary import summary
 
     given = {"weights": weights, "input": evaluate or calibrate, "output": output}
-    job = job_of(flags | given, "segment quantize")
+    as_given = {"weights": "WEIGHTS", "input": "--evaluate" if evaluate else "--calibrate", "output": "--output"}
+    job = job_of(flags | given, "segment quantize", as_given)
     asked = Asked(
         calibrate if evaluate else None, images, method, evaluate_images, max_drop, min_agreement, force, seed
     )

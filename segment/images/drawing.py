@@ -83,7 +83,7 @@ def legend(names: Sequence[str], colours: Sequence[Sequence[int] | None], width:
         colours: RGB; None for what is not drawn, an empty frame.
         width: in pixels.
     """
-    texts = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..." for name in names]
+    texts = [_valid(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}...") for name in names]
     column = 36 + max((cv2.getTextSize(text, *_FONT)[0][0] for text in texts), default=0)
     per_line = max(1, width // column)
     strip = np.full((-(-len(texts) // per_line) * 24 + 8, width, 3), 255, np.uint8)
@@ -98,5 +98,9 @@ def legend(names: Sequence[str], colours: Sequence[Sequence[int] | None], width:
 
 def write(picture: NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
     """Write a line into a picture, in place, its left end on the base line at `at`, x and y in pixels."""
-    valid = text.encode("utf-8", "replace").decode()  # names of files may hold halves of characters
-    cv2.putText(picture, valid, at, _FONT[0], _FONT[1], (40, 40, 40), _FONT[2], cv2.LINE_AA)
+    cv2.putText(picture, _valid(text), at, _FONT[0], _FONT[1], (40, 40, 40), _FONT[2], cv2.LINE_AA)
+
+
+def _valid(text: str) -> str:
+    """Replace what UTF-8 cannot hold, such as bytes in names of files: OpenCV crashes on it."""
+    return text.encode("utf-8", "replace").decode()

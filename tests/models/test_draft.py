@@ -120,11 +120,8 @@ def test_the_picture_ends_with_the_classes_seen_and_their_colours(tmp_path: Path
 
     strip = legend([names[1], names[3]], [palette[1], palette[3]], drawn.shape[1])
     assert np.array_equal(drawn[-len(strip) :], strip)
-    assert [palette[index] in {tuple(pixel) for pixel in strip.reshape(-1, 3)} for index in (1, 2, 3)] == [
-        True,
-        False,
-        True,
-    ]
+    colours = {tuple(pixel) for pixel in strip.reshape(-1, 3).tolist()}
+    assert [palette[index] in colours for index in (1, 2, 3)] == [True, False, True]
 
 
 def test_one_class_everywhere_is_doubted(tmp_path: Path) -> None:
