@@ -86,6 +86,56 @@ def test_the_command_says_the_version_of_the_package() -> None:
     assert said == f"segment {importlib.metadata.version('segment-job')}\n"
 
 
+# --- make ------------------------------------------------------------------------------------------------------------
+
+TOLD = "==> installing segment into .venv (a minute or two, 1.2 GB)\n"
+
+
+def made(folder: Path, uv: int, pip: int, *options: str) -> subprocess.CompletedProcess[str]:
+    """Install by the Makefile, with installers that print a line for each of 40 packages and end with these codes."""
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (folder / ".venv" / "lib").mkdir()
+    for name in ("pyproject.toml", "requirements.lock", "Makefile"):
+        shutil.copy(ROOT / name, folder / name)
+    lines = 'seq -f "$0 + package %g" 40'
+    quiet_for_uv = '[ "$7" = --quiet ] && exit'
+    for name, script in (("uv", f"{lines}; exit {uv}"), ("python", f"{quiet_for_uv}; {lines}; exit {pip}")):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    return process("make", "-C", str(folder), "--no-print-directory", ".venv/.installed-core", *options)
+
+
+def test_make_says_what_it_installs_in_two_lines(tmp_path: Path) -> None:
+    done = made(tmp_path, 0, 1)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(rf"{re.escape(TOLD)}==> \d+ packages are installed, in \d+ s\n", done.stdout)
+    assert (tmp_path / ".venv" / "install.log").read_text().count("uv + package") == 40
+
+
+def test_make_tells_that_pip_has_to_help(tmp_path: Path) -> None:
+    done = made(tmp_path, 1, 0)
+    assert (done.returncode, done.stderr) == (0, "==> uv could not; pip tries\n")
+    assert (tmp_path / ".venv" / "install.log").read_text().count("python + package") == 40
+
+
+def test_make_shows_the_end_of_what_a_failed_installation_printed(tmp_path: Path) -> None:
+    failed = made(tmp_path, 1, 1)
+    assert failed.returncode == 2
+    assert failed.stdout == TOLD
+    assert "package 21\n" in failed.stderr
+    assert "package 20\n" not in failed.stderr
+    assert "==> the installation failed; all that it said is in .venv/install.log\n" in failed.stderr
+    assert not (tmp_path / ".venv" / ".installed-core").exists()
+
+
+def test_make_shows_every_package_if_asked(tmp_path: Path) -> None:
+    failed = made(tmp_path, 1, 1, "V=1")
+    assert failed.returncode == 2
+    assert failed.stdout.count("+ package") == 80
+    assert not (tmp_path / ".venv" / "install.log").exists()
+
+
 # --- versions --------------------------------------------------------------------------------------------------------
 
 
