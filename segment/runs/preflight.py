@@ -32,8 +32,8 @@ def check_output(job: Job, store: Store) -> None:
         )
     if output.startswith("file://") and _COPY_OF_RAY.search(output):
         raise UsageError(
-            f"the output {shown(output)} is in Ray's copy of the working directory, which Ray deletes after the job. "
-            "Give a URL such as s3://bucket/out, or the absolute path of a folder that every node reaches"
+            f"the output {shown(job.output)} is in Ray's copy of the working directory, which Ray deletes after the "
+            "job. Give a URL such as s3://bucket/out, or the absolute path of a folder that every node reaches"
         )
     if store.exists(output):
         raise UsageError(f"the output {shown(output)} is a file: give a folder or prefix")
