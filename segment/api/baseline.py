@@ -33,6 +33,7 @@ def compare(
     masks: bool = True,
     to: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    allow_input: Sequence[str] = (),
 ) -> RunComparison:
     """Compare runs of the same images with the first: pixels that agree, and the change of every score.
 
@@ -53,6 +54,8 @@ def compare(
         masks: compare masks pixel by pixel; if not, only the counts that are stored.
         to: write a page, `compare/index.html` below this path or URL.
         storage_options: fsspec options for URLs that are not local.
+        allow_input: folders or URL prefixes below which images may be read for the page, too: an output in a store
+            leads to no file and no web server of this machine by itself.
 
     Raises:
         UsageError: there is no run, no image or class in common, or what is asked cannot be had.
@@ -60,7 +63,9 @@ def compare(
     """
     asked = ComparisonRequest(convention, ignore, merge, classes, by, group_by, resamples, seed, map, masks)
     outputs = [os.fspath(output) for output in (a, b, *others)]
-    return compare_and_show(outputs, asked, Store(storage_options), None if to is None else os.fspath(to))
+    store = Store(storage_options)
+    store.allow_inputs(allow_input)
+    return compare_and_show(outputs, asked, store, None if to is None else os.fspath(to))
 
 
 def compare_and_show(outputs: Sequence[str], asked: ComparisonRequest, store: Store, to: str | None) -> RunComparison:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segment.output.ledger import Ledger
@@ -19,6 +19,7 @@ def label_errors(
     number: int = 20,
     images: int = 200,
     storage_options: Mapping[str, Any] | None = None,
+    allow_input: Sequence[str] = (),
 ) -> LabelErrors:
     """Find the regions of a labelled run, running or not, in which the label is likely wrong; no model runs.
 
@@ -31,11 +32,15 @@ def label_errors(
         number: of regions, most suspicious first.
         images: number of images whose masks and labels are read: those with the worst counts.
         storage_options: fsspec options for URLs that are not local.
+        allow_input: folders or URL prefixes below which images and labels may be read, too: an output in a store leads
+            to no file and no web server of this machine by itself.
 
     Raises:
         UsageError: there is no run, no image is labelled, or a number is below 1.
         SegmentError: a masks file is damaged or lost, or the store refuses a request.
     """
-    ledger = Ledger(Store(storage_options), to_url(os.fspath(output)))
+    store = Store(storage_options)
+    store.allow_inputs(allow_input)
+    ledger = Ledger(store, to_url(os.fspath(output)))
     task, plan = task_and_plan(ledger)
     return find_label_errors(ledger, plan, task, number, images)

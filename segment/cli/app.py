@@ -121,12 +121,9 @@ def parse_options(texts: list[str] | None) -> dict[str, Any]:
 def open_store(texts: list[str] | None, allowed: list[str] | None = None) -> Store:
     """Return the store, with the storage options of `KEY=VALUE` texts, and prefixes below which a plan may lead."""
     from segment.store.client import Store
-    from segment.store.scope import Scope, check_prefix
-    from segment.store.urls import to_url
 
     store = Store(parse_options(texts))
-    if allowed:
-        store.limit_inputs(Scope.of(to_url(str(check_prefix(prefix))) for prefix in allowed))
+    store.allow_inputs(allowed or ())
     return store
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from segment.cli.app import RunPrefix, StorageOptions, app, option, parse_options
+from segment.cli.app import AllowInput, RunPrefix, StorageOptions, app, option, parse_options
 from segment.cli.score import Form, put_as
 
 
@@ -15,6 +15,7 @@ def label_errors(
     images: Annotated[int, option("Images to look at: those with the worst counts.", min=1)] = 200,
     form: Form = "text",
     storage_option: StorageOptions = None,
+    allow_input: AllowInput = None,
 ) -> None:
     """List the regions of a labelled run in which the label is likely wrong, most suspicious first.
 
@@ -23,6 +24,11 @@ def label_errors(
     from segment.api import mislabelled
     from segment.report.label_errors import errors_to_csv, errors_to_json, errors_to_markdown, print_errors
 
-    options = parse_options(storage_option)
-    found = mislabelled.label_errors(output, number=number, images=images, storage_options=options)
+    found = mislabelled.label_errors(
+        output,
+        number=number,
+        images=images,
+        storage_options=parse_options(storage_option),
+        allow_input=allow_input or (),
+    )
     put_as(form, found, errors_to_json, errors_to_markdown, errors_to_csv, print_errors)

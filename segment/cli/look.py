@@ -82,6 +82,7 @@ def audit(
         option("Public key of minisign, a file or the key itself, that must have signed the run.", metavar="PUBLIC"),
     ] = None,
     storage_option: StorageOptions = None,
+    allow_input: AllowInput = None,
 ) -> None:
     """Prove that every planned image has exactly one row and that nothing was changed since; exit code 0 or 1."""
     from segment.output.audit import audit_run
@@ -89,7 +90,7 @@ def audit(
     from segment.report.console import print_audit
 
     key = PublicKey(verify_with) if verify_with else None
-    found = audit_run(open_ledger(output, storage_option), deep=deep, key=key)
+    found = audit_run(open_ledger(output, storage_option, allow_input), deep=deep, key=key)
     streams.work_is_done()  # the exit code is the answer
     print_audit(found)
     raise typer.Exit(1 if found.problems else 0)

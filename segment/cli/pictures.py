@@ -81,6 +81,7 @@ def export(
         ),
     ] = "png",
     storage_option: StorageOptions = None,
+    allow_input: AllowInput = None,
 ) -> None:
     """Write masks as files for other tools. The same command again writes what is missing.
 
@@ -90,7 +91,7 @@ def export(
     from segment.store.names import count, shown
     from segment.store.urls import to_url
 
-    ledger, url = open_ledger(output, storage_option), to_url(target)
+    ledger, url = open_ledger(output, storage_option, allow_input), to_url(target)
     done = export_masks(ledger, url, form, ledger.store)
     streams.work_is_done()
     words = [f"{count(done.written, 'file')} written to {shown(url)}"]

@@ -44,7 +44,7 @@ class Read:
 
     Attributes:
         files, rows, bytes: masks files, their rows and their bytes.
-        unseen: rows whose input is gone, changed or damaged, so that their ids were not compared with it.
+        unseen: rows whose input is gone, changed, damaged or not allowed, so that their ids were not compared with it.
     """
 
     files: int

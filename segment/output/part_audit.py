@@ -158,7 +158,7 @@ class PartAuditor:
         return PartRows(rows, stats, ids is None), of_part(part, wrong)
 
     def _input_ids(self, part: Part, rows: pa.Table) -> list[str] | None:
-        """Read the ids of a Parquet part from the input; None if the input is gone, changed or damaged."""
+        """Read the ids of a Parquet part from the input; None if the input is gone, changed, damaged or not allowed."""
         try:
             ids = read_ids(part, self._options, self._ledger.store)
         except (SegmentError, *DAMAGE):

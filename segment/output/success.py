@@ -45,6 +45,7 @@ def write_success(
         SegmentError: the stored plan is another one, or `run.json` is not this run's, or contradicts itself.
     """
     manifest = ledger.digests.to_bytes(planned_names(plan))
+    ledger.refuse_replaced(fingerprint)
     sha256 = {PLAN: _plan_digest(ledger, plan)}  # first: another plan explains other numbers in `run.json`
     files = {RUN: _run_bytes(ledger, plan, fingerprint), MANIFEST: manifest}
     sha256 |= {name: _hex(content) for name, content in files.items()}
@@ -76,10 +77,10 @@ def _plan_digest(ledger: Ledger, plan: Plan) -> str:
 
 
 def _run_bytes(ledger: Ledger, plan: Plan, fingerprint: str) -> bytes:
-    ledger.refuse_replaced(fingerprint)
     ledger.record_input(plan, fingerprint)  # another driver, whose plan was older, may have written its own numbers
     data = ledger.store.read(ledger.url(RUN))
     if wrong := wrong_record(_parsed(data), plan, complete=True):
+        _plan_digest(ledger, plan)  # another driver may have updated the plan just now
         raise SegmentError(f"{shown(ledger.url(RUN))}: {wrong[0]}: {VERIFY}")
     return data
 

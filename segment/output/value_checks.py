@@ -191,7 +191,8 @@ def _wrong_masks(
         values = files.get(mask["path"]) if mask["bytes"] is None else MaskValues.of_png(mask["bytes"])
         if found := _wrong_pixels(values, size, counted, run) or _wrong_maps(row, run, values):
             return found
-        present = np.flatnonzero(values.histogram).tolist() if values else []
+        if values and run.mask_size == "source":  # else it has the border of a letterbox, which is in no mean
+            present = np.flatnonzero(values.histogram).tolist()
     elif any(_pngs(row, run)):
         return _WRONG_MAP
     beside = Beside(row, present, has_mask, counted, run.card.classes.ignored_classes, planned)

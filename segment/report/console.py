@@ -243,8 +243,8 @@ def audit_lines(audit: Audit) -> list[str]:
             f"read {files}, {rows}, {count(audit.read.bytes, 'byte')}, and checked their bytes, masks and counts"
         )
         if audit.read.unseen:
-            why = "of Parquet files that are gone, changed or damaged: their ids were not compared with the input"
-            lines.append(f"{count(audit.read.unseen, 'row')} {why}")
+            why = "gone, changed, damaged or not allowed (--allow-input): their ids were not compared with the input"
+            lines.append(f"{count(audit.read.unseen, 'row')} of Parquet files that are {why}")
     return lines + [f"not checked: {line}" for line in audit.unchecked]
 
 

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 from segment.store.filesystems import open_filesystem
 from segment.store.retries import Requests
-from segment.store.scope import Scope
+from segment.store.scope import Scope, check_prefix
 from segment.store.signatures import SignedUrls
-from segment.store.urls import is_http, unsigned
+from segment.store.urls import is_http, to_url, unsigned
 
 
 class Access:
@@ -43,6 +43,18 @@ class Access:
     def limit_inputs(self, scope: Scope) -> None:
         """Let the input of a run name what is in `scope`, beside what earlier inputs may."""
         self._scope = scope if self._scope is None else self._scope | scope
+
+    def allow_inputs(self, prefixes: Iterable[str]) -> None:
+        """Let the input of a run name what is below some folders or URL prefixes, too (`--allow-input`).
+
+        Raises:
+            TypeError: `prefixes` is a single text.
+            UsageError: one of them is no prefix.
+        """
+        if isinstance(prefixes, str):  # whose `/` would allow every file
+            raise TypeError(f"allow_input = {prefixes!r}: give a list of prefixes")
+        if allowed := [to_url(str(check_prefix(prefix))) for prefix in prefixes]:
+            self.limit_inputs(Scope.of(allowed))
 
     @property
     def inputs(self) -> Self:

@@ -27,18 +27,20 @@ def fetch(store: Store, url: str) -> BinaryIO:
         OSError: it was replaced while it was read.
         SegmentError: there is no room for the copy.
     """
-    if url.startswith("file://"):
+    if is_local := url.startswith("file://"):
         file = store.open(url)
-        _check_size(url, os.fstat(file.fileno()).st_size)
-        return file
-    copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_AT_ONCE))  # noqa: SIM115  # the caller closes it
+    else:
+        file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_AT_ONCE))  # noqa: SIM115  # the caller closes it
     try:
-        _copy(store, url, copy)
+        if is_local:
+            _check_size(url, os.fstat(file.fileno()).st_size)
+        else:
+            _copy(store, url, file)
     except BaseException:
-        discard(copy)
+        discard(file)
         raise
-    copy.seek(0)
-    return copy
+    file.seek(0)
+    return file
 
 
 def _copy(store: Store, url: str, copy: BinaryIO) -> None:

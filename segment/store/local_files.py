@@ -166,7 +166,7 @@ def _walk(
         if _is_folder(item):
             if recursive:
                 yield from _walk(item.path, recursive, parents, linked)
-        elif _leads_to(item, item.is_file) and not TEMPORARY.search(item.name):
+        elif _leads_to(item.is_file) and not TEMPORARY.search(item.name):
             with contextlib.suppress(FileNotFoundError):  # deleted since the scan
                 status = item.stat()
                 if not _is_regular(status):
@@ -183,17 +183,17 @@ def _place(item: os.DirEntry[str]) -> str:
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:
-    return _leads_to(item, item.is_dir)
+    return _leads_to(item.is_dir)
 
 
-def _leads_to(item: os.DirEntry[str], kind: Callable[[], bool]) -> bool:
-    """Return what `kind` says of an entry; False for a link that leads to itself, for which it raises an error."""
+def _leads_to(kind: Callable[[], bool]) -> bool:
+    """Return what `kind`, a method of an entry, says; False for a link that leads nowhere or to itself."""
     try:
         return kind()
-    except OSError:
-        if not item.is_symlink():
-            raise
-        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP or is_absent(error):
+            return False
+        raise  # what cannot be looked up now may be an image
 
 
 def _link(temporary: Path, path: Path) -> None:

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import segment as api
 from segment.cli.app import open_store
 from segment.errors import UsageError
 from segment.inputs.own_scope import scope_of_run
+from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.report.pictures import read_view
 from segment.report.rows import row_at
@@ -199,3 +201,29 @@ def test_a_reader_says_what_more_an_output_in_a_store_may_show(place: Place, cap
     assert photos[1] is not None
     (told,) = [record.getMessage() for record in caplog.records if "--allow-input" in record.message]
     assert "outside of what this run may read" in told
+
+
+def allowing(*prefixes: Path) -> Store:
+    store = Store()
+    store.allow_inputs(map(str, prefixes))
+    return store
+
+
+def test_a_deep_audit_reads_the_ids_of_parquet_where_it_may(tmp_path: Path) -> None:
+    place, output = Place(tmp_path), f"memory://{tmp_path.name}"
+    images = {"id": ["a", "b"], "image": [png(scene(number)[0]) for number in range(2)]}
+    pq.write_table(pa.table(images), place.images / "a.parquet")
+    run(place.job(output=output), Notes())
+    for store, unseen in ((Store(), 2), (allowing(place.images), 0)):
+        found = audit_run(Ledger(store, output), deep=True)
+        assert (found.problems, found.read and found.read.unseen) == ((), unseen)
+
+
+def test_label_errors_of_an_output_in_a_store_look_where_they_may(tmp_path: Path) -> None:
+    place, output = Place(tmp_path), f"memory://{tmp_path.name}"
+    place.write("a.png", png(scene(1)[0]), png((scene(1)[1] + 1) % 3))
+    run(place.job(output=output), Notes())
+    allowed = [str(place.images), str(place.labels)]
+    assert [api.label_errors(output, allow_input=some).unreadable for some in ((), allowed)] == [1, 0]
+    with pytest.raises(TypeError, match="give a list"):
+        api.label_errors(output, allow_input="/data")

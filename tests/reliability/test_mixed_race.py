@@ -18,9 +18,13 @@ from segment.engines import Node
 from segment.engines.local import LocalEngine
 from segment.errors import SegmentError
 from segment.images.mask_png import encode_mask
+from segment.inputs.findings import LeftOut
 from segment.metrics import Confusion
 from segment.models.sessions.runtimes import BF16, capabilities
 from segment.output.audit import audit_run
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.output.success import load_digests, write_success
 from segment.output.tables import ImageRow
 from segment.pipeline.worker import Worker
 from segment.report.aggregate import write_report
@@ -112,3 +116,21 @@ def test_numbers_of_a_driver_with_an_older_plan_are_replaced(tmp_path: Path, mon
     monkeypatch.setattr("segment.runs.driver.write_report", late)
     assert place.run().report.complete
     assert audit_run(ledger_of(place.output)).problems == ()
+
+
+def test_a_plan_that_is_updated_meanwhile_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between reading it and the numbers in run.json, which are the other driver's then."""
+    place = Place(tmp_path)
+    place.add("0.png", 0)
+    place.run()
+    ledger, record_input = ledger_of(place.output), Ledger.record_input
+    record, plan = ledger.read_run_and_plan()
+    load_digests(ledger)
+
+    def meanwhile(ledger: Ledger, plan: Plan, fingerprint: str) -> None:
+        plan = ledger.replace_plan(plan.with_left_out([LeftOut("hidden", 1, {".png": 1}, ("in/.a",))]))
+        record_input(ledger, plan, fingerprint)
+
+    monkeypatch.setattr(Ledger, "record_input", meanwhile)
+    with pytest.raises(SegmentError, match=r"another driver has updated the plan .*: run the same command again"):
+        list(write_success(ledger, plan, {}, record["fingerprint"]))

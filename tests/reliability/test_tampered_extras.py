@@ -13,15 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import SegmentError
+from segment.images.codec import decode_mask
 from segment.output.audit import audit_run
 from segment.output.manifest import MANIFEST
 from segment.runs.driver import run
 from tests.reliability.tampering import Rows, change_json, change_rows, give, ledger_of, masks_files, reseal, swap
-from tests.runs import Notes, Place, png, scene
+from tests.runs import CARD, CARD_TOML, Notes, Place, png, scene
 
 OPTIONS: dict[str, Any] = {
     "keep": ("weather", ":brightness"),
@@ -152,6 +154,18 @@ def test_success_says_what_a_run_says(done: Place, output: Path, change: Callabl
     assert problems(output) == []
 
 
+def test_a_class_of_the_border_alone_has_no_confidence(tmp_path: Path) -> None:
+    """A mask at the model's size holds the border of a letterbox, which is in no mean."""
+    place = Place(tmp_path)
+    letterbox = 'channels = "RGB"\nresize = { method = "letterbox", pad = [0, 0, 0] }'
+    place.card_path.write_text(CARD_TOML.replace('channels = "RGB"', letterbox))
+    place.write("road.png", png(np.full((24, 24, 3), CARD.classes.palette[1], np.uint8)))
+    (row,) = place.run(mask_size="model", confidence="maximum").all_rows
+    assert set(np.unique(decode_mask(row["mask"]["bytes"])).tolist()) == {1, 3}
+    assert row["class_confidence"][3] is None
+    assert problems(place.output) == []
+
+
 # --- odd things in place of objects -----------------------------------------------------------------------------------
 
 
@@ -188,7 +202,7 @@ def test_odd_things_are_faults_that_the_advice_mends(done: Place, output: Path, 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (Path.mkdir, "a folder has its name: move that away"),
+        (Path.mkdir, "it is a folder, and a file is expected"),
         (os.mkfifo, "is no regular file"),
         (lambda path: path.symlink_to(path.name), "a symbolic link of its path leads to itself"),
         (partial(sparse), "bytes"),

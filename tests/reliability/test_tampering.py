@@ -191,5 +191,6 @@ def test_a_deep_audit_reads_the_ids_of_parquet_again_where_it_can(place: Place, 
     called = segment("audit", str(place.output), "--deep")
     assert called.code == 0
     assert called.out.splitlines()[-1] == (
-        "6 rows of Parquet files that are gone, changed or damaged: their ids were not compared with the input"
+        "6 rows of Parquet files that are gone, changed, damaged or not allowed (--allow-input): "
+        "their ids were not compared with the input"
     )

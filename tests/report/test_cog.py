@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from segment.images.codec import decode_mask
 from segment.images.raster import Georeference
 from segment.images.tiff_tags import TiffPage
+from segment.output.ledger import Ledger
 from segment.pipeline import large_images
 from segment.report.exports import cog_layout
 from segment.report.exports.cog_layout import write_cog
+from segment.report.exports.exporting import export
+from segment.runs.driver import run
+from segment.store.client import Store
 from tests.cogs import cog_faults
 from tests.exports import exported, files
-from tests.runs import CARD, CARD_TOML, Place, png, scene
+from tests.runs import CARD, CARD_TOML, Notes, Place, png, scene
 
 RANDOM = np.random.default_rng(0)
 MASK: NDArray[np.uint8] = np.kron(RANDOM.integers(0, 5, (160, 70)), np.ones((13, 17))).astype(np.uint8)[:2077, :1185]
@@ -89,6 +93,18 @@ def test_masks_are_exported_where_their_images_lie(tmp_path: Path) -> None:
     assert np.array_equal(tifffile.imread(found["photo.tif"]), scene(4)[1])
     again = exported(place, tmp_path / "cogs", "cog")
     assert (again.written, again.skipped, again.notes) == (0, 5, [])
+
+
+def test_an_output_in_a_store_leads_to_images_of_this_machine_where_that_is_allowed(tmp_path: Path) -> None:
+    place, output = Place(tmp_path), f"memory://{tmp_path.name}"
+    place.write("placed.tif", tiff(scene(0)[0], *TAGS))
+    run(place.job(output=output), Notes())
+    outside = "1 image outside of what may be read: delete these files, and export again with --allow-input PREFIX"
+    for allowed, notes in (([], [f"not georeferenced: the masks of {outside}"]), ([str(place.images)], [])):
+        store = Store()
+        store.allow_inputs(allowed)
+        done = export(Ledger(store, output), f"file://{tmp_path}/cogs-{len(allowed)}", "cog", store)
+        assert done.notes == notes
 
 
 def test_a_mask_in_a_file_of_its_own_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 from pathlib import Path
 
@@ -50,3 +51,15 @@ def test_where_there_are_no_locks_nothing_is_removed(tmp_path: Path, monkeypatch
     write_local(tmp_path / "y", b"whole")
     assert remove_unfinished(tmp_path.as_uri()) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [left.name, "y"]
+
+
+@pytest.mark.parametrize("code", [errno.ELOOP, errno.ENOTDIR, errno.ESTALE])
+def test_a_link_that_leads_nowhere_is_no_image_and_one_that_cannot_be_followed_now_is_an_error(code: int) -> None:
+    def kind() -> bool:
+        raise OSError(code, "it failed")
+
+    if code == errno.ESTALE:
+        with pytest.raises(OSError, match="it failed"):
+            local_files._leads_to(kind)
+    else:
+        assert not local_files._leads_to(kind)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from segment.errors import SegmentError
+from segment.errors import SegmentError, TooManyBytes
 from segment.inputs.parts import Member, Part, Span
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
@@ -72,3 +72,13 @@ def test_a_plan_is_not_lost_for_want_of_a_folder(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(SegmentError, match=r"no room for a copy of .*plan\.parquet in .*gone \(No such file"):
         ledger.read_plan()
+
+
+def test_a_local_file_that_is_refused_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "_MOST", 1)
+    (tmp_path / "a").write_bytes(b"123")
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    with pytest.raises(TooManyBytes) as caught:
+        fetching.fetch(Store(), f"file://{tmp_path}/a")
+    assert caught  # whose traceback holds what is open
+    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208

@@ -24,6 +24,7 @@ _ANY_PIXELS = 1 << 62
 _REASONS = {
     "none": "{} without a georeference",
     "unreadable": "{} that cannot be read any more, or changed since",
+    "outside": "{} outside of what may be read: delete these files, and export again with --allow-input PREFIX",
     "parquet": "{} in Parquet files, which are not read again",
     "size": "{} whose masks are not of their size (--mask-size model)",
     "turned": "{} turned by an orientation, to which the georeference does not apply",
@@ -73,7 +74,9 @@ class Cog(Writer[str | None]):
             if not error.object_specific:
                 raise  # the same command again goes on
             return None, "unreadable"
-        except (InputChanged, NotAllowed, SampleError, TiffError):
+        except NotAllowed:
+            return None, "outside"
+        except (InputChanged, SampleError, TiffError):
             return None, "unreadable"
         if (raster.height, raster.width) != image.size:
             return None, "size"
