@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,8 @@ class Beside:
     planned: Values
 
 
-def wrong_extras(found: Beside, extra: ExtraColumns, keep: Sequence[str], classes: int) -> Iterator[str]:
-    """Yield the names of the columns whose values cannot be those of their row.
+def wrong_extra(found: Beside, extra: ExtraColumns, keep: Sequence[str], classes: int) -> str:
+    """Return the first kind of values that cannot be those of their row; `""` if all may be.
 
     Args:
         found: the row.
@@ -49,12 +49,11 @@ def wrong_extras(found: Beside, extra: ExtraColumns, keep: Sequence[str], classe
         keep: as `Job.keep`.
         classes: number of classes.
     """
-    checks: list[tuple[bool, str, Callable[[], bool]]] = [
-        (extra.confidence, "confidence", lambda: _fits_confidence(found, classes)),
-        (extra.boundary, "boundary", lambda: _fits_boundary(found, classes)),
-        (bool(extra.meta), "meta", lambda: _fits_meta(found, keep)),
-    ]
-    return (name for is_there, name, fits in checks if is_there and not fits())
+    if extra.confidence and not _fits_confidence(found, classes):
+        return "confidence"
+    if extra.boundary and not _fits_boundary(found, classes):
+        return "boundary"
+    return "meta" if extra.meta and not _fits_meta(found, keep) else ""
 
 
 def _fits_confidence(found: Beside, classes: int) -> bool:

@@ -19,7 +19,7 @@ from segment.output.faults import Fault
 from segment.output.ledger import Ledger
 from segment.output.manifest import masks_path
 from segment.output.mask_columns import ExtraColumns
-from segment.output.mask_files import mask_paths, masks_file_of, wrong_mask_files
+from segment.output.mask_files import MOST_PNG_PIXELS, mask_paths, masks_file_of, wrong_mask_files
 from segment.output.object_checks import VERIFY
 from segment.output.row_checks import wrong_footer, wrong_rows
 from segment.output.stored import MOST, Stored
@@ -90,8 +90,9 @@ class PartAuditor:
         self._with_input = with_input and deep
         self._options, self._classes = InputOptions.of_run(run), len(card.classes)
         extra = ExtraColumns.of_run(run, card)
-        self._facts = RunFacts(card, run["contract"].get("mask_size", "source"), extra, self._options.keep)
-        self._contract = run["contract"]
+        self._contract = contract = run["contract"]
+        most = max(MOST_PNG_PIXELS, contract.get("max_pixels", 0))
+        self._facts = RunFacts(card, contract.get("mask_size", "source"), extra, self._options.keep, most)
 
     def audit(self, part: Part, size: int | None = None) -> PartAudit:
         """Read and check a part; `size` is that of its masks file, in bytes, if it was listed.

@@ -37,6 +37,7 @@ class _Contract(_Shape):
     confidence: _Confidence | None = None
     probabilities: list[int] = []  # of classes
     boundary: float | None = None
+    max_pixels: int = 0
 
 
 class _Weights(_Shape):

@@ -22,7 +22,7 @@ from segment.metrics import Confusion, image_scores
 from segment.metrics.counts import histogram
 from segment.models.card import ModelCard
 from segment.output.damage import DAMAGE
-from segment.output.extra_checks import Beside, wrong_extras
+from segment.output.extra_checks import Beside, wrong_extra
 from segment.output.mask_columns import ExtraColumns
 from segment.output.mask_files import MOST_PNG_PIXELS
 from segment.output.mask_tiff import MaskFile
@@ -42,12 +42,14 @@ class RunFacts:
         mask_size: `source` or `model`: the size at which masks are stored.
         extra: columns beside those of every run.
         keep: what is kept of metadata, as `Job.keep`.
+        most_pixels: of a mask within its row, and of its maps; larger ones are not unpacked.
     """
 
     card: ModelCard
     mask_size: str
     extra: ExtraColumns
     keep: Sequence[str] = ()
+    most_pixels: int = MOST_PNG_PIXELS
 
     @property
     def counted_at(self) -> str:
@@ -63,11 +65,11 @@ class MaskValues:
     histogram: NDArray[np.int64]
 
     @staticmethod
-    def of_png(data: bytes) -> MaskValues | None:
+    def of_png(data: bytes, most_pixels: int) -> MaskValues | None:
         """Decode a PNG of a mask; None if that cannot be done."""
         try:
             size = mask_size(data)
-            if math.prod(size) > MOST_PNG_PIXELS:  # before anything is unpacked
+            if math.prod(size) > most_pixels:  # before anything is unpacked
                 return None
             return MaskValues(size, histogram([decode_mask(data)], [256]))
         except ValueError:
@@ -188,7 +190,8 @@ def _wrong_masks(
             return "masks files without a mask", "has a row without its mask"
         if None in size:
             return "masks files of rows that contradict themselves", "gives an image a mask and no size"
-        values = files.get(mask["path"]) if mask["bytes"] is None else MaskValues.of_png(mask["bytes"])
+        is_in_file, most = mask["bytes"] is None, run.most_pixels
+        values = files.get(mask["path"]) if is_in_file else MaskValues.of_png(mask["bytes"], most)
         if found := _wrong_pixels(values, size, counted, run) or _wrong_maps(row, run, values):
             return found
         if values and run.mask_size == "source":  # else it has the border of a letterbox, which is in no mean
@@ -196,7 +199,7 @@ def _wrong_masks(
     elif any(_pngs(row, run)):
         return _WRONG_MAP
     beside = Beside(row, present, has_mask, counted, run.card.classes.ignored_classes, planned)
-    for name in wrong_extras(beside, run.extra, run.keep, classes):
+    if name := wrong_extra(beside, run.extra, run.keep, classes):
         return f"masks files of impossible values of {name}", f"has values of {name} that are not those of its image"
     return None
 
@@ -224,7 +227,7 @@ _WRONG_MAP: Wrong = ("maps that are not those of their masks", "has a map that i
 def _wrong_maps(row: Mapping[str, Any], run: RunFacts, values: MaskValues | None) -> Wrong | None:
     """Check that there is a map for each mask that is in its row, of its size."""
     for data in _pngs(row, run):
-        found = MaskValues.of_png(data) if data else None
+        found = MaskValues.of_png(data, run.most_pixels) if data else None
         if row["mask"]["path"] is None and (found is None or values is None or found.size != values.size):
             return _WRONG_MAP
         if row["mask"]["path"] is not None and data is not None:

@@ -166,6 +166,14 @@ def test_a_class_of_the_border_alone_has_no_confidence(tmp_path: Path) -> None:
     assert problems(place.output) == []
 
 
+def test_masks_may_have_as_many_pixels_as_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segment.output.part_audit.MOST_PNG_PIXELS", 100)
+    place = Place(tmp_path)
+    place.add("0.png", 0)
+    place.run(max_pixels=24 * 32)
+    assert problems(place.output) == []
+
+
 # --- odd things in place of objects -----------------------------------------------------------------------------------
 
 
