@@ -146,7 +146,7 @@ SAMPLE_ERRORS = {
     "model_not_whole": "the model predicted a class index that is no whole number",
     "model_failed": "the runtime raised an error on this image",
     "out_of_memory": "the image takes more memory than a worker may have (--worker-memory)",
-    "killed_worker": "the worker process died each time it came to this image",
+    "killed_worker": "the worker process died, or came to no end, at this image",
 }
 
 

@@ -80,6 +80,17 @@ StorageOptions = Annotated[
     ),
 ]
 
+AllowInput = Annotated[
+    list[str] | None,
+    option(
+        "Folder or URL prefix below which images may be read, too: an output in a store leads to no file and no web "
+        "server of this machine by itself; repeatable.",
+        "--allow-input",
+        metavar="PREFIX",
+        rich_help_panel="Stores",
+    ),
+]
+
 RunPrefix = Annotated[str, typer.Argument(metavar="OUTPUT", help="Output prefix of a run.")]
 
 
@@ -118,16 +129,21 @@ def table_of(flag: str, pairs: Iterable[tuple[str, _Value]]) -> dict[str, _Value
     return table
 
 
-def open_store(texts: list[str] | None) -> Store:
-    """Return the store, with the storage options of `KEY=VALUE` texts."""
+def open_store(texts: list[str] | None, allowed: list[str] | None = None) -> Store:
+    """Return the store, with the storage options of `KEY=VALUE` texts, and prefixes below which a plan may lead."""
     from segment.store.client import Store
+    from segment.store.scope import Scope, check_prefix
+    from segment.store.urls import to_url
 
-    return Store(parse_options(texts))
+    store = Store(parse_options(texts))
+    if allowed:
+        store.limit_inputs(Scope.of(to_url(str(check_prefix(prefix))) for prefix in allowed))
+    return store
 
 
-def open_ledger(output: str, texts: list[str] | None) -> Ledger:
-    """Return the ledger of the run in a prefix, with the storage options of `KEY=VALUE` texts."""
+def open_ledger(output: str, texts: list[str] | None, allowed: list[str] | None = None) -> Ledger:
+    """Return the ledger of the run in a prefix; for the other arguments see `open_store`."""
     from segment.output.ledger import Ledger
     from segment.store.urls import to_url
 
-    return Ledger(open_store(texts), to_url(output))
+    return Ledger(open_store(texts, allowed), to_url(output))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from segment.cli.app import StorageOptions, app, open_store, option
+from segment.cli.app import AllowInput, StorageOptions, app, open_store, option
 from segment.cli.score import By, Classes, Convention, Form, GroupBy, Ignore, Merge, Resamples, Seed, put_as
 from segment.cli.streams import say, streams
 
@@ -47,6 +47,7 @@ def compare(
         option("Write FOLDER/compare/index.html: scores, classes, the images that changed most.", metavar="FOLDER"),
     ] = None,
     storage_option: StorageOptions = None,
+    allow_input: AllowInput = None,
 ) -> None:
     """Compare runs of the same images with the first: pixels that agree, and the change of every score.
 
@@ -63,7 +64,7 @@ def compare(
     asked = ComparisonRequest(
         convention, ignore, merge or (), classes, by, group_by, resamples, seed, pairs or (), masks
     )
-    found = compare_and_show(outputs, asked, open_store(storage_option), to)
+    found = compare_and_show(outputs, asked, open_store(storage_option, allow_input), to)
     decided = verdicts(found, limits)
     if decided or found.page:
         streams.work_is_done()  # the exit code, or the page, is the answer

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger, option
+from segment.cli.app import AllowInput, RunPrefix, StorageOptions, app, open_ledger, option
 from segment.cli.options import takes, values_of
 from segment.cli.results import print_results
 from segment.cli.streams import put, say, streams
@@ -23,6 +23,7 @@ def report(
     ] = None,
     intervals: Annotated[bool, option("95 % intervals; they read the counts of every image.")] = True,
     storage_option: StorageOptions = None,
+    allow_input: AllowInput = None,
     **flags: Any,
 ) -> None:
     """Show the scores of the committed parts of a run, running or not, and write them as a web page."""
@@ -37,7 +38,7 @@ def report(
     from segment.store.names import shown
 
     price = values_of(flags, "segment report")
-    ledger = open_ledger(output, storage_option)
+    ledger = open_ledger(output, storage_option, allow_input)
     found = load_report(ledger)
     wants_page = form == "table" if page is None else page
     unknown = None

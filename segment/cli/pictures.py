@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger, option
+from segment.cli.app import AllowInput, RunPrefix, StorageOptions, app, open_ledger, option
 from segment.cli.streams import put, say, streams
 
 
@@ -29,6 +29,7 @@ def overlay(
     ] = False,
     opacity: Annotated[float, option("Opacity of the mask, 0-1.", min=0, max=1)] = 0.55,
     storage_option: StorageOptions = None,
+    allow_input: AllowInput = None,
 ) -> None:
     """Draw masks over their images.
 
@@ -40,7 +41,7 @@ def overlay(
     from segment.store.names import count, shown
     from segment.store.urls import to_url
 
-    ledger, target = open_ledger(output, storage_option), to_url(to)
+    ledger, target = open_ledger(output, storage_option, allow_input), to_url(to)
     task, plan = task_and_plan(ledger)
     check_target(ledger, ledger.read_run_and_plan()[0], target)
     rows = chosen_rows(ledger, plan, ids or [], worst, sample, least_certain)

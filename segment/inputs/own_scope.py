@@ -35,15 +35,19 @@ def scope_of(input: str, options: InputOptions) -> Scope:  # noqa: A002
 
 
 def scope_of_run(run: Mapping[str, Any], output: str) -> Scope:
-    """Return what the input of a run may name, by its `run.json`.
+    """Return what the input of a run may name, by its `run.json`, which whoever may write to the output can change.
+
+    An output in a store leads no reader to the reader's own machine: neither to its files, nor to addresses of it, of
+    its link or of metadata services.
 
     Raises:
         UsageError: the file does not say it.
     """
     try:
-        return scope_of(run["contract"]["input"]["url"], InputOptions.of_run(run))
+        scope = scope_of(run["contract"]["input"]["url"], InputOptions.of_run(run))
     except (LookupError, TypeError, ValueError, AttributeError):
         raise UsageError(f"{shown(output)}/run.json does not say what was segmented: restore it") from None
+    return scope if output.startswith("file://") else scope.elsewhere
 
 
 def _own_prefixes(url: str) -> set[str]:

@@ -7,7 +7,7 @@ object is the one that was written, as far as the manifest of the run says.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -251,13 +251,13 @@ class _RowAudit:
         self._classes = len(card.classes)
         self.rows, self.unseen, self.others = 0, 0, StatsSum(self._classes)
 
-    def check(self, committed: Container[str], stats: Mapping[str, ShardStats]) -> None:
-        """Check the parts with these ids, and the statistics of their shards."""
+    def check(self, committed: Mapping[str, int], stats: Mapping[str, ShardStats]) -> None:
+        """Check the parts with these ids and sizes, and the statistics of their shards."""
         left = {shard: len(parts) for shard, parts in self._plan.parts_by_shard().items()}
         sums: dict[str, StatsSum] = {}
         ids: dict[str, set[str]] = {}
         wanted = (part for part in self._plan.parts() if part.id in committed)
-        for audit in in_order(self._auditor.audit, wanted, name="audit", ahead=16):
+        for audit in in_order(lambda p: self._auditor.audit(p, committed[p.id]), wanted, name="audit", ahead=16):
             part, found = audit.part, audit.found
             self._faults.add_of(part.shard, part.id, audit.faults)
             if audit.objects and not audit.faults:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from segment.errors import SegmentError
+from segment.errors import SegmentError, TooManyBytes
 from segment.store.names import shown
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def read_checked(url: str, read: Callable[[], T]) -> T:
                 raise
             log.warning("%s was read damaged (%s): reading it again", shown(url), type(error).__name__)
             return read()
-    except DAMAGE as error:
+    except (*DAMAGE, TooManyBytes) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise SegmentError(

@@ -6,6 +6,7 @@ _SUCCESS.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -234,7 +235,7 @@ class Ledger(RunFolder):
         """Read the statistics of finished shards, in the given order.
 
         Raises:
-            SegmentError: a file is damaged, or is not the one that is known.
+            SegmentError: a file is damaged or lost, or is not the one that is known.
         """
 
         def read_one(shard: str) -> ShardStats:
@@ -249,7 +250,10 @@ class Ledger(RunFolder):
                 self.digests.seen(found)
                 return stats
 
-            return read_checked(url, read)
+            try:
+                return read_checked(url, read)
+            except FileNotFoundError:  # since it was listed; another driver deletes it to make it again
+                raise SegmentError(f"{shown(url)} has been lost: run the same `segment run` again") from None
 
         names = list(shards)
         return dict(zip(names, in_order(read_one, names, name="stats"), strict=True))
@@ -279,10 +283,12 @@ class Ledger(RunFolder):
         self._write_plan(plan, self.store.write)
         return plan
 
-    def read_rows(
-        self, shard: str, part: str, columns: Sequence[str] | None, block_size: int = _FOLD_BLOCK
-    ) -> pa.Table:
+    def read_rows(self, shard: str, part: str, columns: Sequence[str] | None, size: int | None = None) -> pa.Table:
         """Read the rows of a committed part; only the given columns are fetched (None: all).
+
+        Args:
+            shard, part, columns: which.
+            size: of the file in bytes, if it was listed: that saves a request, of a small file all but one.
 
         Raises:
             SegmentError: its file is damaged.
@@ -291,7 +297,9 @@ class Ledger(RunFolder):
         url = self.masks_url(shard, part)
 
         def read() -> pa.Table:
-            with self.store.open(url, block_size=block_size) as file:
+            if size is not None and 0 <= size <= _FOLD_BLOCK:
+                return read_masks(io.BytesIO(self.store.read(url)), columns)
+            with self.store.open(url, block_size=_FOLD_BLOCK, size=size) as file:
                 return read_masks(file, columns)
 
         return read_checked(url, read)

@@ -8,10 +8,10 @@ points to is left over from a part that was not committed, and does no harm.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from segment.errors import SegmentError
 from segment.images.codec import decode_mask
 from segment.inputs.discover import Part
 from segment.output.mask_tiff import MaskFile
-from segment.output.stored import Stored
+from segment.output.stored import MOST, Stored
 from segment.store.client import Store
+from segment.store.fetching import digest_of, fetch
 from segment.store.names import shown
 from segment.store.urls import join_url
 
@@ -68,18 +69,20 @@ def read_mask(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.
     """
     if mask["bytes"] is not None:
         return _decode(mask["bytes"])
-    return np.concatenate(list(_open(store, output, mask).strips()))
+    with _opened(store, output, mask["path"]) as file:
+        return np.concatenate(list(file.strips()))
 
 
 def read_mask_preview(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.uint8]:
     """Return the mask of a row, as `read_mask`; of one in a file so few rows and columns that people can look at it."""
     if mask["bytes"] is not None:
         return _decode(mask["bytes"])
-    file, found, done = _open(store, output, mask), [], 0
-    step = math.ceil(math.sqrt(math.prod(file.size) / _PREVIEW_PIXELS))
-    for strip in file.strips():
-        found.append(strip[-done % step :: step, ::step].copy())
-        done += len(strip)
+    found, done = [], 0
+    with _opened(store, output, mask["path"]) as file:
+        step = math.ceil(math.sqrt(math.prod(file.size) / _PREVIEW_PIXELS))
+        for strip in file.strips():
+            found.append(strip[-done % step :: step, ::step].copy())
+            done += len(strip)
     return np.concatenate(found)
 
 
@@ -90,8 +93,21 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         raise SegmentError(f"{error}: {_REMEDY}") from None
 
 
-def _open(store: Store, output: str, mask: Mapping[str, Any]) -> MaskFile:
-    return MaskFile(io.BytesIO(read_mask_file(store, output, mask["path"])))
+@contextmanager
+def _opened(store: Store, output: str, path: str) -> Iterator[MaskFile]:
+    """Open the file that a row points to; one that need not fit into memory. Raises as `read_mask_file`."""
+    digest = _digest_in(path)
+    try:
+        opened = fetch(store, join_url(output, path))
+    except FileNotFoundError:
+        raise _lost(path) from None
+    except OSError:
+        raise _damaged(path) from None
+    with opened:
+        if digest_of(opened)[:_DIGITS] != digest:
+            raise _damaged(path)
+        opened.seek(0)
+        yield MaskFile(opened)
 
 
 def read_mask_file(store: Store, output: str, path: str) -> bytes:
@@ -100,15 +116,33 @@ def read_mask_file(store: Store, output: str, path: str) -> bytes:
     Raises:
         SegmentError: it is damaged or lost.
     """
-    named = _NAME.fullmatch(path)
-    if named is None or masks_file_of(path) is None:  # it may name any object; what an output names is not trusted
-        raise SegmentError(f"{shown(path)} is no path of a mask: {_REMEDY}")
-    data = store.read_if_exists(join_url(output, path))
+    digest = _digest_in(path)
+    data = store.read_if_exists(join_url(output, path), most=MOST)
     if data is None:
-        raise SegmentError(f"{shown(path)} has been lost: {_REMEDY}")
-    if named["digest"] != _digest(data):
-        raise SegmentError(f"{shown(path)} is damaged: {_REMEDY}")
+        raise _lost(path)
+    if hashlib.sha256(data).hexdigest()[:_DIGITS] != digest:
+        raise _damaged(path)
     return data
+
+
+def _digest_in(path: str) -> str:
+    """Return the digits in the name of a mask's file. A path may name any object; what an output names is not trusted.
+
+    Raises:
+        SegmentError: it is no path of a mask.
+    """
+    named = _NAME.fullmatch(path)
+    if named is None or masks_file_of(path) is None:
+        raise SegmentError(f"{shown(path)} is no path of a mask: {_REMEDY}")
+    return named["digest"]
+
+
+def _lost(path: str) -> SegmentError:
+    return SegmentError(f"{shown(path)} has been lost: {_REMEDY}")
+
+
+def _damaged(path: str) -> SegmentError:
+    return SegmentError(f"{shown(path)} is damaged: {_REMEDY}")
 
 
 def mask_paths(rows: pa.Table) -> dict[int, str]:
@@ -135,7 +169,3 @@ def wrong_mask_files(part: Part, paths: Mapping[int, str], files: Mapping[str, S
 
 def _stem(shard: str, part: str, index: int) -> str:
     return f"masks/{shard}/_{part}-{index:06d}"
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:_DIGITS]

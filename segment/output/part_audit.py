@@ -21,9 +21,8 @@ from segment.output.manifest import masks_path
 from segment.output.mask_columns import ExtraColumns
 from segment.output.mask_files import mask_paths, masks_file_of, wrong_mask_files
 from segment.output.object_checks import VERIFY
-from segment.output.row_checks import wrong_rows
-from segment.output.run_folder import MOST
-from segment.output.stored import Stored
+from segment.output.row_checks import wrong_footer, wrong_rows
+from segment.output.stored import MOST, Stored
 from segment.output.tables import ShardStats, fold, read_masks
 from segment.output.value_checks import MaskValues, RunFacts, wrong_values
 from segment.store.urls import join_url
@@ -91,10 +90,11 @@ class PartAuditor:
         self._with_input = with_input and deep
         self._options, self._classes = InputOptions.of_run(run), len(card.classes)
         extra = ExtraColumns.of_run(run, card)
-        self._facts = RunFacts(card, run["contract"].get("mask_size", "source"), extra)
+        self._facts = RunFacts(card, run["contract"].get("mask_size", "source"), extra, self._options.keep)
+        self._contract = run["contract"]
 
-    def audit(self, part: Part) -> PartAudit:
-        """Read and check a part.
+    def audit(self, part: Part, size: int | None = None) -> PartAudit:
+        """Read and check a part; `size` is that of its masks file, in bytes, if it was listed.
 
         Raises:
             StoreError: it cannot be read now.
@@ -103,7 +103,7 @@ class PartAuditor:
             if self._deep:
                 url = self._ledger.masks_url(part.shard, part.id)
                 return read_checked(url, lambda: self._read_whole(part))
-            table = self._ledger.read_rows(part.shard, part.id, COLUMNS)
+            table = self._ledger.read_rows(part.shard, part.id, COLUMNS, size)
             return PartAudit(part, *self._checked(part, table))
         except StoreError:
             raise
@@ -152,9 +152,9 @@ class PartAuditor:
         extra = self._facts.extra
         wrong = list(wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep, extra=extra))
         if files is not None:
-            wrong += wrong_mask_files(part, files.paths, files.objects)
+            wrong += [*wrong_mask_files(part, files.paths, files.objects), *wrong_footer(table, self._contract)]
         if not wrong:
-            wrong += wrong_values(table, self._facts, None if files is None else files.values)
+            wrong += wrong_values(table, part, self._facts, None if files is None else files.values)
         return PartRows(rows, stats, ids is None), of_part(part, wrong)
 
     def _input_ids(self, part: Part, rows: pa.Table) -> list[str] | None:

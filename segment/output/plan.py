@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
@@ -235,6 +236,8 @@ class Plan:
         metadata = {"left_out": json.dumps([item.to_json() for item in self.left_out])} if self.left_out else {}
         if self.unindexed:
             metadata["unindexed"] = json.dumps(self.unindexed.to_json())
+        if metadata:  # only pages have checksums
+            metadata["sha256"] = _digest(metadata)
         schema = PLAN_SCHEMA if self._sum("metadata") else WITHOUT_METADATA
         schema = schema.with_metadata(metadata) if metadata else schema
         groups = self.each_rows(_ROW_GROUP) if len(self) else [PLAN_SCHEMA.empty_table()]
@@ -254,9 +257,11 @@ class Plan:
             pa.ArrowException, LookupError, TypeError, ValueError: the file is no plan.
         """
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            metadata = parquet.schema_arrow.metadata or {}
-            left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get(b"left_out", b"[]"))]
-            unindexed = json.loads(metadata.get(b"unindexed", b"null"))
+            metadata = {key.decode(): text.decode() for key, text in (parquet.schema_arrow.metadata or {}).items()}
+            if metadata.pop("sha256", None) not in (None, _digest(metadata)):  # earlier versions wrote none
+                raise ValueError("another text than was written")
+            left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get("left_out", "[]"))]
+            unindexed = json.loads(metadata.get("unindexed", "null"))
             checked_rows(parquet.schema_arrow.empty_table())
             groups = range(parquet.num_row_groups)  # one after the other: it takes less memory
             batches = chain.from_iterable(
@@ -275,3 +280,7 @@ class Plan:
     def from_bytes(data: bytes) -> Plan:
         """Parse the bytes of `plan.parquet`; raises as `read`."""
         return Plan.read(io.BytesIO(data))
+
+
+def _digest(metadata: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()

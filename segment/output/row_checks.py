@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from segment.inputs.discover import Part, image_uri
+from segment.models.sessions import MIXED
+from segment.models.sessions.runtimes import PRECISIONS
 from segment.output.mask_columns import NO_COLUMNS, ExtraColumns, masks_schema
 from segment.output.tables import footer_of
 from segment.store.names import count, shown
+
+_LONGEST = 80  # characters of a foreign value in a message
 
 
 def wrong_rows(
@@ -37,7 +43,7 @@ def wrong_rows(
         words = f"holds {len(table)} rows that are not the planned images {part.start} to {part.stop - 1}"
         yield "masks files of other rows than planned", words
     if footer.get("part") != part.id or footer.get("rows") != len(table):
-        words = f"has the footer of part {footer.get('part')} with {footer.get('rows')} rows"
+        words = f"has the footer of part {_brief(footer.get('part'))} with {_brief(footer.get('rows'))} rows"
         yield "masks files of another part by their footer", words
     if footer.get("fingerprint") != fingerprint:
         yield "masks files of another run", "was written by another run (fingerprint)"
@@ -45,6 +51,23 @@ def wrong_rows(
         yield "masks files that name other images than planned", wrong
     if deep and not table.schema.equals(masks_schema(extra)):
         yield "masks files of other columns", "has other columns than this version writes"
+
+
+def wrong_footer(table: pa.Table, contract: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield kind and words if the footer of a whole masks file does not go with its rows, or with its run's contract.
+
+    Part, rows and fingerprint are `wrong_rows`' concern.
+    """
+    footer = footer_of(table)
+    files = [path for path in pc.struct_field(table["mask"], ["path"]).to_pylist() if path]
+    is_mixed = contract["runtime"]["precision"] == MIXED
+    right = {
+        "format": footer.get("format") == contract.get("format", footer.get("format")),
+        "files": footer.get("files", []) == files,
+        "precision": footer.get("precision") in (PRECISIONS if is_mixed else (None,)),
+    }
+    for key in (key for key, is_right in right.items() if not is_right):
+        yield "masks files of another footer than their rows", f"has a footer whose '{key}' is not that of its rows"
 
 
 def repeated_ids(part: Part, table: pa.Table, seen: set[str]) -> Iterator[tuple[str, str]]:
@@ -76,3 +99,8 @@ def _wrong_image(table: pa.Table, part: Part, ids: Sequence[str] | None) -> str 
         if row[1] != planned[1]:
             return f"gives image {index} the URI {shown(row[1])}, planned is {shown(planned[1])}"
     return None
+
+
+def _brief(value: object) -> str:
+    """Return a value of a footer, which may be of any kind and size, for a message."""
+    return shown(str(value)[:_LONGEST])

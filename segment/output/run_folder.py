@@ -16,7 +16,6 @@ from segment.store.names import skip_reason
 from segment.store.urls import join_url
 
 SUCCESS = "_SUCCESS"
-MOST = 1 << 36  # bytes of an object of a run that are read at once: this package wrote it
 _PARQUET = re.compile(r"\.(parquet|parq|pq)(/|$)", re.IGNORECASE)
 _IS_MASK = re.compile(r"(^|/)_[^/]*\.tif$")  # in a file of its own
 

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+MOST = 1 << 36  # bytes of an object of a run that are read at once: this package wrote it
 _BLOCK = 1 << 20  # bytes of a file that are read at a time
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,8 +17,9 @@ from segment.output.manifest import MANIFEST, Digests, planned_names
 from segment.output.object_checks import AGAIN, VERIFY
 from segment.output.plan import Plan
 from segment.output.record import misshapen
-from segment.output.run_folder import MOST, SUCCESS, to_json
+from segment.output.run_folder import SUCCESS, to_json
 from segment.output.signing import SIGNATURE, PublicKey, Signer
+from segment.output.stored import MOST
 from segment.store.fetching import digest_of, fetch
 from segment.store.names import shown
 
@@ -28,6 +30,7 @@ _REMEDIES = {
     RUN: VERIFY,
 }
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _OF_ATTEMPT = {"job", "input", "versions", "proof", "weights"}  # of `run.json`, which attempts may find otherwise
 
 
@@ -42,8 +45,9 @@ def write_success(
         SegmentError: the stored plan is another one, or `run.json` is not this run's, or contradicts itself.
     """
     manifest = ledger.digests.to_bytes(planned_names(plan))
+    sha256 = {PLAN: _plan_digest(ledger, plan)}  # first: another plan explains other numbers in `run.json`
     files = {RUN: _run_bytes(ledger, plan, fingerprint), MANIFEST: manifest}
-    sha256 = {PLAN: _plan_digest(ledger, plan)} | {name: _hex(content) for name, content in files.items()}
+    sha256 |= {name: _hex(content) for name, content in files.items()}
     data = to_json({**totals, "fingerprint": fingerprint, "sha256": sha256})
     before = ledger.store.read_if_exists(ledger.url(SUCCESS))
     if before not in (None, data):
@@ -73,6 +77,7 @@ def _plan_digest(ledger: Ledger, plan: Plan) -> str:
 
 def _run_bytes(ledger: Ledger, plan: Plan, fingerprint: str) -> bytes:
     ledger.refuse_replaced(fingerprint)
+    ledger.record_input(plan, fingerprint)  # another driver, whose plan was older, may have written its own numbers
     data = ledger.store.read(ledger.url(RUN))
     if wrong := wrong_record(_parsed(data), plan, complete=True):
         raise SegmentError(f"{shown(ledger.url(RUN))}: {wrong[0]}: {VERIFY}")
@@ -165,11 +170,14 @@ def check_success(ledger: Ledger, key: PublicKey | None, faults: Faults) -> tupl
 
 
 def check_totals(success: Mapping[str, Any], totals: Mapping[str, int], fingerprint: str, faults: Faults) -> None:
-    """Compare the totals of `_SUCCESS` with those that were found."""
+    """Compare what `_SUCCESS` says beside digests with what was found; one of an earlier version may say less."""
     expected = {**totals, "fingerprint": fingerprint}
-    wrong = [name for name, value in expected.items() if name in success and success[name] != value]
+    said = {name: value for name, value in success.items() if name != "sha256"}
+    names = expected.keys() | said.keys() if "sha256" in success else said.keys()
+    wrong = sorted(name for name in names if to_json({"": said.get(name)}) != to_json({"": expected.get(name)}))
     if wrong:
-        faults.add([Fault("wrong totals", f"_SUCCESS says other {', '.join(wrong)} than were found: {AGAIN}")])
+        listed = ", ".join(map(shown, wrong))
+        faults.add([Fault("wrong totals", f"_SUCCESS says other {listed} than were found: {AGAIN}")])
 
 
 def check_record(run: Mapping[str, Any], plan: Plan, *, complete: bool, faults: Faults) -> None:
@@ -210,11 +218,10 @@ def _wrong_signature(ledger: Ledger, data: bytes | None, key: PublicKey) -> Iter
 
 
 def _named(data: bytes | None) -> dict[str, str]:
-    """Return the digests that `_SUCCESS` names; empty if it is damaged, or of an earlier version."""
+    """Return the digests that `_SUCCESS` names; empty if one is missing, or if an earlier version wrote it."""
     found = _parsed(data).get("sha256") if data else None
-    if not isinstance(found, dict):
-        return {}
-    return {name: str(found.get(name)) for name in _REMEDIES}
+    named = {name: str(found.get(name)) for name in _REMEDIES} if isinstance(found, dict) else {}
+    return named if all(map(_DIGEST.fullmatch, named.values())) else {}
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

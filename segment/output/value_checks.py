@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from segment.errors import SAMPLE_ERRORS, SegmentError
 from segment.images.codec import decode_mask
 from segment.images.mask_png import mask_size
+from segment.inputs.discover import Part
+from segment.inputs.metadata import Values
 from segment.metrics import Confusion, image_scores
 from segment.metrics.counts import histogram
 from segment.models.card import ModelCard
 from segment.output.damage import DAMAGE
+from segment.output.extra_checks import Beside, wrong_extras
 from segment.output.mask_columns import ExtraColumns
 from segment.output.mask_files import MOST_PNG_PIXELS
 from segment.output.mask_tiff import MaskFile
@@ -38,11 +41,13 @@ class RunFacts:
         card: of the model.
         mask_size: `source` or `model`: the size at which masks are stored.
         extra: columns beside those of every run.
+        keep: what is kept of metadata, as `Job.keep`.
     """
 
     card: ModelCard
     mask_size: str
     extra: ExtraColumns
+    keep: Sequence[str] = ()
 
     @property
     def counted_at(self) -> str:
@@ -81,22 +86,28 @@ class MaskValues:
         return MaskValues(file.size, total)
 
 
-def wrong_values(table: pa.Table, run: RunFacts, files: Mapping[str, MaskValues | None] | None) -> Iterator[Wrong]:
+def wrong_values(
+    table: pa.Table, part: Part, run: RunFacts, files: Mapping[str, MaskValues | None] | None
+) -> Iterator[Wrong]:
     """Yield the faults of the rows, at most one a row.
 
     Args:
-        table: of a masks file.
+        table: of a masks file, with a row for each image of the part.
+        part: the planned part.
         run: what is known of the run.
         files: masks in files of their own by path; None if no mask is checked, and the table has none.
     """
+    pictures_of, deep = ["mask", *_maps(run)], files is not None
     names = ["index", "status", "error", "width", "height", "confusion", "pixel_accuracy", "miou"]
+    names += [field.name for field in run.extra.fields if deep and field.name not in pictures_of]
     columns = [table[name].to_pylist() for name in names]
     for number, values in enumerate(zip(*columns, strict=True)):
         row = dict(zip(names, values, strict=True))
         found = _wrong_state(row) or _wrong_counts(row, run)
         if files is not None and not found:
-            pictures = {name: table[name][number].as_py() for name in ("mask", *_maps(run))}
-            found = _wrong_masks(row, pictures, run, files)
+            pictures = {name: table[name][number].as_py() for name in pictures_of}
+            planned = part.members[number].meta if part.members else ()
+            found = _wrong_masks({**row, **pictures}, run, files, planned)
         if found:
             kind, words = found
             yield kind, f"{words} (image {row['index']})"
@@ -120,7 +131,8 @@ def _wrong_state(row: Mapping[str, Any]) -> Wrong | None:
         return kind, f"gives an image the status '{status}' {'with' if row['confusion'] else 'without'} counts"
     if status == "error" and (row["pixel_accuracy"], row["miou"]) != (None, None):
         return kind, "gives an image a score and an error"
-    if status == "ok" and not (row["width"] and row["height"]):
+    sides = (row["width"], row["height"])
+    if (status == "ok" and None in sides) or (sides != (None, None) and min(side or 0 for side in sides) < 1):
         return kind, "gives an image no size"
     return None
 
@@ -162,15 +174,35 @@ def _is_close(found: float | None, expected: float | None) -> bool:
 
 
 def _wrong_masks(
-    row: Mapping[str, Any], pictures: Mapping[str, Any], run: RunFacts, files: Mapping[str, MaskValues | None]
+    row: Mapping[str, Any], run: RunFacts, files: Mapping[str, MaskValues | None], planned: Values
 ) -> Wrong | None:
-    """Check a row's mask, and what has its size: maps of confidence, and probabilities."""
-    mask, size = pictures["mask"], (row["height"], row["width"])
-    if not mask or (mask["bytes"] is None) == (mask["path"] is None):
-        return None if not mask and row["status"] == "error" else _NO_MASK
-    if None in size:
-        return "masks files of rows that contradict themselves", "gives an image a mask and no size"
-    values = files.get(mask["path"]) if mask["bytes"] is None else MaskValues.of_png(mask["bytes"])
+    """Check a row's mask, and what is beside it."""
+    mask, size, classes = row["mask"], (row["height"], row["width"]), len(run.card.classes)
+    has_mask = row["status"] == "ok" or row["error"].startswith("label_")  # else the image is at fault
+    counted = _counts(row["confusion"], classes) if row["confusion"] else None
+    present: list[int] = []
+    if not has_mask and mask:
+        return "masks files of rows that contradict themselves", "has a mask of an image that was not segmented"
+    if has_mask:
+        if not mask or (mask["bytes"] is None) == (mask["path"] is None):
+            return "masks files without a mask", "has a row without its mask"
+        if None in size:
+            return "masks files of rows that contradict themselves", "gives an image a mask and no size"
+        values = files.get(mask["path"]) if mask["bytes"] is None else MaskValues.of_png(mask["bytes"])
+        if found := _wrong_pixels(values, size, counted, run) or _wrong_maps(row, run, values):
+            return found
+        present = np.flatnonzero(values.histogram).tolist() if values else []
+    elif any(_pngs(row, run)):
+        return _WRONG_MAP
+    beside = Beside(row, present, has_mask, counted, run.card.classes.ignored_classes, planned)
+    for name in wrong_extras(beside, run.extra, run.keep, classes):
+        return f"masks files of impossible values of {name}", f"has values of {name} that are not those of its image"
+    return None
+
+
+def _wrong_pixels(
+    values: MaskValues | None, size: tuple[int, int], counted: Confusion | None, run: RunFacts
+) -> Wrong | None:
     if values is None:
         return "masks that cannot be decoded", "has a mask that cannot be decoded"
     if run.mask_size == "source" and values.size != size:
@@ -179,20 +211,28 @@ def _wrong_masks(
     classes = len(run.card.classes)
     if values.histogram[classes:].any():
         return "masks of values that are no class", f"has a mask with a value that is none of {count(classes, 'class')}"
-    if row["confusion"] is not None and run.mask_size == run.counted_at:
-        counted = Confusion.from_cells(row["confusion"]["cell"], row["confusion"]["count"], classes)
-        if not np.array_equal(counted.predicted_pixels, values.histogram[:classes]):
-            return "masks that are not those that were counted", "has a mask of other pixels than were counted"
-    return _wrong_maps(pictures, values.size)
-
-
-_NO_MASK: Wrong = ("masks files without a mask", "has a row without error and without mask")
-
-
-def _wrong_maps(pictures: Mapping[str, Any], size: tuple[int, int]) -> Wrong | None:
-    maps = [pictures.get("confidence"), *(pictures.get("probabilities") or {}).values()]
-    for data in (item["bytes"] for item in maps if item and item["bytes"] is not None):
-        values = MaskValues.of_png(data)
-        if values is None or values.size != size:
-            return "maps of another size than their masks", "has a map that is no picture of its mask's size"
+    predicted = counted.predicted_pixels if counted and run.mask_size == run.counted_at else None
+    if predicted is not None and not np.array_equal(predicted, values.histogram[:classes]):
+        return "masks that are not those that were counted", "has a mask of other pixels than were counted"
     return None
+
+
+_WRONG_MAP: Wrong = ("maps that are not those of their masks", "has a map that is no picture of its mask's size")
+
+
+def _wrong_maps(row: Mapping[str, Any], run: RunFacts, values: MaskValues | None) -> Wrong | None:
+    """Check that there is a map for each mask that is in its row, of its size."""
+    for data in _pngs(row, run):
+        found = MaskValues.of_png(data) if data else None
+        if row["mask"]["path"] is None and (found is None or values is None or found.size != values.size):
+            return _WRONG_MAP
+        if row["mask"]["path"] is not None and data is not None:
+            return _WRONG_MAP
+    return None
+
+
+def _pngs(row: Mapping[str, Any], run: RunFacts) -> list[bytes | None]:
+    """Return the confidence and the probabilities of a row's pixels; None for what is not there."""
+    maps = [row["confidence"]] if run.extra.maps else []
+    maps += (row["probabilities"] or dict.fromkeys(run.extra.classes)).values() if run.extra.classes else []
+    return [item["bytes"] if item and item["path"] is None else None for item in maps]

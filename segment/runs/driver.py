@@ -265,7 +265,7 @@ def task_and_plan(ledger: Ledger) -> tuple[Task, Plan]:
     job = make_job(run["job"], "run.json")
     batch = frozen_batch(job, run["contract"], runtime)
     if outside := outside_of_run(plan, ledger):
-        log.warning("%s: these images are not shown", outside)
+        log.warning("%s: these images are not shown (report, overlay and compare take --allow-input PREFIX)", outside)
     _sign_again(job, plan, ledger.store)
     return task_of(job, card, runtime, batch, ledger.store, run["fingerprint"]), plan
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from contextlib import suppress
 from typing import BinaryIO, cast
 
 from segment.errors import InputChanged, TooManyBytes
+from segment.store.bounds import Bounds
 from segment.store.client import Store
 from segment.store.names import shown
 from segment.store.temporary_room import discard, needing_room
 
+_MOST = 1 << 36  # bytes of an object
 _AT_ONCE = 64 << 20  # bytes of an object that is read by one request, and kept in memory
 
 
@@ -20,11 +23,14 @@ def fetch(store: Store, url: str) -> BinaryIO:
 
     Raises:
         FileNotFoundError: there is no such object.
+        TooManyBytes: it is larger than any that this package writes.
         OSError: it was replaced while it was read.
         SegmentError: there is no room for the copy.
     """
     if url.startswith("file://"):
-        return store.open(url)
+        file = store.open(url)
+        _check_size(url, os.fstat(file.fileno()).st_size)
+        return file
     copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_AT_ONCE))  # noqa: SIM115  # the caller closes it
     try:
         _copy(store, url, copy)
@@ -42,6 +48,7 @@ def _copy(store: Store, url: str, copy: BinaryIO) -> None:
     entry = store.info(url)
     if entry is None:
         raise FileNotFoundError(url)
+    _check_size(url, entry.size)
     try:
         for start in range(0, entry.size, _AT_ONCE):
             _append(copy, store.read(url, start, min(entry.size, start + _AT_ONCE), entry.etag), url)
@@ -50,6 +57,10 @@ def _copy(store: Store, url: str, copy: BinaryIO) -> None:
         is_same = False
     if not is_same:
         raise OSError(f"{shown(url)} was replaced while it was read")
+
+
+def _check_size(url: str, size: int) -> None:
+    Bounds(url, _MOST).check(size)
 
 
 def _append(copy: BinaryIO, data: bytes, url: str) -> None:

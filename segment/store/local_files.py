@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -163,10 +163,10 @@ def _walk(
     parents |= {(status.st_dev, status.st_ino)}
     for item in sorted(found, key=_place):
         linked = is_linked or item.is_symlink()
-        if item.is_dir():
+        if _is_folder(item):
             if recursive:
                 yield from _walk(item.path, recursive, parents, linked)
-        elif item.is_file() and not TEMPORARY.search(item.name):
+        elif _leads_to(item, item.is_file) and not TEMPORARY.search(item.name):
             with contextlib.suppress(FileNotFoundError):  # deleted since the scan
                 status = item.stat()
                 if not _is_regular(status):
@@ -179,7 +179,21 @@ def _walk(
 
 def _place(item: os.DirEntry[str]) -> str:
     """Return what sorts the entries of a folder as the URLs below them are sorted."""
-    return f"{item.name}/" if item.is_dir() else item.name
+    return f"{item.name}/" if _is_folder(item) else item.name
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    return _leads_to(item, item.is_dir)
+
+
+def _leads_to(item: os.DirEntry[str], kind: Callable[[], bool]) -> bool:
+    """Return what `kind` says of an entry; False for a link that leads to itself, for which it raises an error."""
+    try:
+        return kind()
+    except OSError:
+        if not item.is_symlink():
+            raise
+        return False
 
 
 def _link(temporary: Path, path: Path) -> None:

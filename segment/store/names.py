@@ -15,7 +15,8 @@ from segment.store.urls import is_http, mask_signatures, redact_url, without_que
 
 _LONGEST_NAME = 120  # bytes of one name in `safe_path`; file systems take 255
 _LONGEST_PATH = 700  # bytes of a `safe_path`; S3 takes 1,024 for the whole key
-_SHORTENED = 40  # characters kept of a longer path, before its digest
+_SHORTENED = 40  # characters kept of a longer path, before its digest, or of a longer text
+_LONGEST_SHOWN = 4096  # characters; the longest path of Linux
 # Names that Windows reserves for devices, with any suffix.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 
@@ -114,8 +115,12 @@ def skip_reason(path: str, *, include_hidden: bool = False) -> Literal["hidden",
 
 
 def shown(url: str) -> str:
-    """Return a URL or name for a message: without secrets, on one line, all of it visible; a local URL as a path."""
-    return visible(mask_signatures(redact_url(url)))
+    """Return a URL or name for a message: without secrets, on one line, all of it visible; a local URL as a path.
+
+    Of one that is longer than any object's, the beginning is shown.
+    """
+    text = visible(mask_signatures(redact_url(url)))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_SHORTENED]}... ({len(text):,} characters)"
 
 
 def argument(url: str) -> str:

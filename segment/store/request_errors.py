@@ -162,6 +162,8 @@ _ADVICE = (
     (("Disk quota exceeded",), "the disk quota is used up"),
     (("Read-only file system",), "the file system is read-only"),
     (("NotADirectoryError",), "a folder of its path is a file"),
+    (("IsADirectoryError",), "a folder has its name: move that away"),
+    (("Too many levels of symbolic links",), "a symbolic link of its path leads to itself"),
     (("FlexibleChecksumError",), "this store's checksums are not those that S3 clients expect: set "
      "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"),
     (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "

@@ -30,6 +30,7 @@ _HUB_KINDS = ("datasets", "spaces", "buckets")  # hf://datasets/owner/name; hf:/
 _METADATA = frozenset(map(ipaddress.ip_address, (
     "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254",
 )))  # fmt: skip
+_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "http", "https")
 _MOST_ADVISED = 10_000  # objects that advice looks at
 # Networks of IPv6 whose last 32 bits are an IPv4 address: NAT64, the same within a site, compatible, translated.
 _EMBEDDING = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
@@ -82,6 +83,11 @@ class Scope:
         """The scope of what data names, in which no link leads outside."""
         return Scope(self.prefixes)
 
+    @property
+    def elsewhere(self) -> Scope:
+        """The prefixes on other machines: no local files, and no addresses that `allows_address` knows as special."""
+        return Scope(*(tuple(filter(_is_elsewhere, prefixes)) for prefixes in astuple(self)))
+
     def allows(self, url: str) -> bool:
         """Whether an object may be read, by its absolute URL."""
         if url.startswith("file:///"):
@@ -119,6 +125,10 @@ class Scope:
         """
         found = _address(address)
         return found is None or not _is_special(found) or found in _named_addresses(self.prefixes)
+
+
+def _is_elsewhere(prefix: str) -> bool:
+    return prefix.partition("://")[0] in _STORES and not any(map(_is_special, _named_addresses((prefix,))))
 
 
 OUTSIDE = "outside of what this run may read"

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from segment.errors import SegmentError, UsageError
 from segment.inputs.discover import Member, Part, Span
+from segment.inputs.findings import LeftOut
 from segment.metrics import Confusion
 from segment.output.audit import Audit, audit_listing
 from segment.output.identity import begin, differences, fingerprint_of, identity_of
@@ -92,6 +93,20 @@ def test_what_is_left_of_a_plan() -> None:
     assert list(left.parts()) == [PARTS[1], PARTS[3]]
     assert list(PLAN.without(set()).parts()) == PARTS
     assert len(PLAN.without({p.id for p in PARTS})) == 0
+
+
+def test_damage_of_what_a_plan_leaves_out_is_noticed() -> None:
+    """It is in the footer, which has no checksum of its own."""
+    plan = PLAN.with_left_out([LeftOut("hidden", 3, {".png": 3}, ("in/.a",))])
+    assert Plan.from_bytes(plan.to_bytes()) == plan
+    table = pq.read_table(io.BytesIO(plan.to_bytes()))
+    known = {key: text for key, text in table.schema.metadata.items() if key in (b"left_out", b"sha256")}
+    damaged = known | {b"left_out": known[b"left_out"].replace(b"in/.a", b"in/.b")}
+    for changed in (damaged, {b"left_ouu": known[b"left_out"], b"sha256": known[b"sha256"]}):
+        with pytest.raises(ValueError, match="another text"):
+            Plan.from_bytes(to_parquet(table.replace_schema_metadata(changed)))
+    earlier = {b"left_out": known[b"left_out"]}  # as earlier versions wrote it
+    assert Plan.from_bytes(to_parquet(table.replace_schema_metadata(earlier))) == plan
 
 
 def test_any_slice_of_the_table_is_parts() -> None:

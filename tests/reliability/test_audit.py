@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import SegmentError, StoreError
+from segment.output.audit import audit_run
+from segment.output.ledger import Ledger
 from segment.runs.driver import run
+from segment.store.client import Store
 from tests.calls import Call
 from tests.graphs import colour_classifier
 from tests.jobs import tree
@@ -264,3 +267,18 @@ def test_what_no_round_can_mend_is_told_and_takes_the_success_back(place: Place)
     assert not (place.output / "_SUCCESS").exists()
     foreign.unlink()
     assert place.run().report.complete
+
+
+def test_a_small_part_is_audited_by_one_request(tmp_path: Path) -> None:
+    """Where it is listed, nobody asks for its size, and no column is a request of its own."""
+    requests = []
+    for images in (2, 5):
+        (tmp_path / str(images)).mkdir()
+        place, store = Place(tmp_path / str(images)), Store()
+        for number in range(images):
+            place.add(f"{number}.png", number)
+        output = f"memory://{tmp_path.name}-{images}"
+        run(place.job(output=output, part_size=1), Notes())
+        assert audit_run(Ledger(store, output)).problems == ()
+        requests.append(store.calls)
+    assert requests[1] - requests[0] == 3

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from segment.cli.app import open_store
 from segment.errors import UsageError
+from segment.inputs.own_scope import scope_of_run
 from segment.output.ledger import Ledger
 from segment.report.pictures import read_view
 from segment.report.rows import row_at
@@ -153,3 +155,47 @@ def test_a_run_of_what_it_is_allowed(place: Place, kind: str) -> None:
     assert plan.images == len(names)
     drawn = [read_view(Ledger(task.store, task.output), row_at(plan, 0, i), task).photo for i in (0, -2 + len(names))]
     assert all(photo is not None for photo in drawn)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_led"),
+    [
+        ("s3://other/in", True),
+        ("https://example.com/in", True),
+        ("http://10.0.0.7:8080/in", True),
+        ("file:///home/reader", False),
+        ("local:///home/reader", False),
+        ("FILE:///home/reader", False),
+        ("zip:///home/reader/a.zip", False),
+        ("simplecache::file:///home/reader", False),
+        ("http://127.0.0.1:8080/in", False),
+        ("http://127.1/in", False),
+        ("http://[::ffff:127.0.0.1]/in", False),
+        ("http://localhost:8080/in", False),
+        ("http://169.254.169.254/latest", False),
+        ("http://2852039166/latest", False),
+        ("http://[fd00:ec2::254]/latest", False),
+        ("http://0/in", False),
+    ],
+)
+@pytest.mark.parametrize("key", ["url", "allow_input"])
+def test_an_output_in_a_store_leads_no_reader_to_its_own_machine(url: str, is_led: bool, key: str) -> None:
+    """Whoever may write to the output can change its run.json, and the digests with it."""
+    named = {"url": "s3://bucket/in", key: url if key == "url" else [url]}
+    scope = scope_of_run({"contract": {"input": named}}, "s3://bucket/out")
+    assert scope.allows(f"{url}/a.png") == is_led
+    assert not scope.allows_address("127.0.0.1")
+    assert not scope.allows_address("169.254.169.254")
+
+
+def test_a_reader_says_what_more_an_output_in_a_store_may_show(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    output = f"memory://{place.folder.name}"
+    run(place.job(output=output), Notes())  # whoever ran it has named the local input
+    photos = []
+    for allowed in (None, [str(place.images), str(place.labels)]):
+        task, plan = task_and_plan(Ledger(open_store(None, allowed), output))
+        photos.append(read_view(Ledger(task.store, output), row_at(plan, 0, 0), task).photo)
+    assert photos[0] is None
+    assert photos[1] is not None
+    (told,) = [record.getMessage() for record in caplog.records if "--allow-input" in record.message]
+    assert "outside of what this run may read" in told

@@ -32,7 +32,7 @@ from tests.reliability.trouble import (
 )
 from tests.runs import Notes, Place, expect, read_rows
 
-KILLED = "killed_worker: the worker process died each time it came to this image"
+KILLED = "killed_worker: the worker process died, or came to no end, at this image"
 
 
 @pytest.fixture

@@ -1,0 +1,207 @@
+"""What is beside the masks (confidence, boundaries, metadata) is audited, too, and so are odd things among the objects.
+
+In each test manifest and `_SUCCESS` are made anew, so that only what contradicts itself is told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from segment.errors import SegmentError
+from segment.output.audit import audit_run
+from segment.output.manifest import MANIFEST
+from segment.runs.driver import run
+from tests.reliability.tampering import Rows, change_json, change_rows, give, ledger_of, masks_files, reseal, swap
+from tests.runs import Notes, Place, png, scene
+
+OPTIONS: dict[str, Any] = {
+    "keep": ("weather", ":brightness"),
+    "confidence": "maximum",
+    "confidence_maps": True,
+    "probabilities": ("Road", 2),
+    "boundary": 0.02,
+}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Five images of a list with weather, whose labels differ a little from their masks; the last one is broken."""
+    place = Place(tmp_path_factory.mktemp("done"))
+    lines = ["image,label,weather"]
+    for number in range(5):
+        pixels, mask = scene(number)
+        mask[: 2 + number, :9] = 1
+        place.write(f"{number}.png", png(pixels) if number < 4 else b"no image")
+        place.write(f"{number}-label.png", png(mask))
+        lines.append(f"{number}.png,{number}-label.png,{'rain' if number % 2 else 'sun'}")
+    (place.images / "list.csv").write_text("\n".join(lines))
+    place.run(input=str(place.images / "list.csv"), **OPTIONS)
+    assert problems(place.output) == []
+    return place
+
+
+@pytest.fixture
+def output(done: Place, tmp_path: Path) -> Path:
+    shutil.copytree(done.output, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def problems(output: Path) -> list[str]:
+    return list(audit_run(ledger_of(output), deep=True).problems)
+
+
+def again(place: Place, output: Path, *, verify: bool) -> None:
+    run(place.job(input=str(place.images / "list.csv"), output=str(output), **OPTIONS), Notes(), verify=verify)
+
+
+def give_in(column: str, **values: Any) -> Callable[[Rows], None]:
+    return lambda rows: rows[0][column].update(values)
+
+
+def boundary(name: str, value: int) -> Callable[[Rows], None]:
+    return lambda rows: rows[0]["boundary"][name].__setitem__(0, value)
+
+
+WAYS: dict[str, Callable[[Rows], Any]] = {
+    "no map": give(confidence=None),
+    "garbage for a map": give(confidence={"bytes": b"garbage", "path": None}),
+    "a path for a map": give(confidence={"bytes": None, "path": "/etc/passwd"}),
+    "no probabilities": give(probabilities=None),
+    "no probability of a class": give_in("probabilities", Road=None),
+    "a mean beyond 1": give(mean_confidence=7.0),
+    "a mean that is no number": give(mean_confidence=float("nan")),
+    "no mean": give(mean_confidence=None),
+    "a mean of fewer classes": give(class_confidence=[0.5]),
+    "no mean of a class of the mask": give(class_confidence=[None] * 4, mean_confidence=0.5),
+    "no means of classes": give(class_confidence=None),
+    "more boundary than label": boundary("both", 10_000),
+    "a boundary below 0": boundary("both", -1),
+    "a boundary of no class": boundary("class_id", 99),
+    "a boundary of an ignored class": lambda rows: rows[0]["boundary"]["class_id"].__setitem__(-1, 3),
+    "a boundary without a count": lambda rows: rows[0]["boundary"]["label"].pop(),
+    "no boundary": give(boundary=None),
+    "two kept values": swap("meta"),
+    "another kept value": give_in("meta", weather="fog"),
+    "a brightness that is none": give_in("meta", brightness="fog"),
+    "no kept values": give(meta=None),
+    "a size below 0": give(width=-5, height=-5, status="error", error="undecodable: x", confusion=None, miou=None,
+        pixel_accuracy=None, mask=None, confidence=None, probabilities=None, mean_confidence=None,
+        class_confidence=None, boundary=None),
+    "a mask of an image that could not be segmented": give(status="error", error="undecodable: x", confusion=None,
+        miou=None, pixel_accuracy=None),
+    "no mask where the label is at fault": give(status="error", error="label_size: x", confusion=None, miou=None,
+        pixel_accuracy=None, mask=None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_beside_a_mask_cannot_be_changed_unnoticed(output: Path, way: str) -> None:
+    change_rows(masks_files(output)[0], WAYS[way])
+    reseal(output)
+    assert any("--verify" in line for line in problems(output))
+
+
+@pytest.mark.parametrize("way", ["another kept value", "no boundary"])
+def test_verify_mends_it(done: Place, output: Path, way: str) -> None:
+    change_rows(masks_files(output)[0], WAYS[way])
+    reseal(output)
+    again(done, output, verify=True)
+    assert [file.read_bytes() for file in masks_files(output)] == [f.read_bytes() for f in masks_files(done.output)]
+    assert problems(output) == []
+
+
+@pytest.mark.parametrize(
+    "footer", [{"format": 99}, {"precision": "f16"}, {"files": ["../../etc/passwd"]}, {"part": "\x1b[2J" * 1000}]
+)
+def test_a_footer_goes_with_its_rows(output: Path, footer: dict[str, Any]) -> None:
+    file = masks_files(output)[0]
+    table = pq.ParquetFile(file).read()
+    known = dict(table.schema.metadata)
+    known[b"segment"] = json.dumps(json.loads(known[b"segment"]) | footer).encode()
+    pq.write_table(table.replace_schema_metadata(known), file, write_page_checksum=True)
+    reseal(output)
+    (found,) = problems(output)
+    assert "footer" in found
+    assert found.isprintable()
+    assert len(found) < 600
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda success: success.pop("images"),
+        lambda success: success.update(errors=True),
+        lambda success: success.update(miou=0.99),
+        lambda success: success["sha256"].pop("plan.parquet"),
+        lambda success: success["sha256"].update({"run.json": 5}),
+    ],
+)
+def test_success_says_what_a_run_says(done: Place, output: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    change_json(output / "_SUCCESS", change)
+    assert [line.endswith(": run the same command again") for line in problems(output)] == [True]
+    again(done, output, verify=False)  # as it says
+    assert problems(output) == []
+
+
+# --- odd things in place of objects -----------------------------------------------------------------------------------
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+MASKS, STATS = "masks/*/*.parquet", "stats/*"
+ODD: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "a pipe for a part": (MASKS, os.mkfifo),
+    "a device for a part": (MASKS, lambda path: path.symlink_to("/dev/zero")),
+    "a link to itself for a part": (MASKS, lambda path: path.symlink_to(path.name)),
+    "a part of a terabyte": (MASKS, sparse),
+    "statistics of a terabyte": (STATS, sparse),
+    "a pipe for statistics": (STATS, os.mkfifo),
+}
+
+
+@pytest.mark.parametrize("way", ODD)
+def test_odd_things_are_faults_that_the_advice_mends(done: Place, output: Path, way: str) -> None:
+    pattern, make = ODD[way]
+    path = min(output.glob(pattern))
+    path.unlink()
+    make(path)
+    found = problems(output)
+    assert found
+    again(done, output, verify=any("--verify" in line for line in found))
+    assert problems(output) == []
+    assert path.read_bytes() == (done.output / path.relative_to(output)).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["plan.parquet", "run.json", "_SUCCESS", MANIFEST])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Path.mkdir, "a folder has its name: move that away"),
+        (os.mkfifo, "is no regular file"),
+        (lambda path: path.symlink_to(path.name), "a symbolic link of its path leads to itself"),
+        (partial(sparse), "bytes"),
+    ],
+)
+def test_odd_things_for_files_of_the_run_are_told(
+    output: Path, name: str, make: Callable[[Path], Any], words: str
+) -> None:
+    if (name, words) == ("plan.parquet", "bytes"):
+        words = "delete it, and the same `segment run` writes it again"
+    (output / name).unlink()
+    make(output / name)
+    with pytest.raises(SegmentError) as caught:
+        problems(output)
+    assert words in str(caught.value)
+    assert "can be resumed" not in str(caught.value)
