@@ -1,22 +1,22 @@
-"""Labels of loose images: find them by relative path or by a label pattern."""
+"""Labels of loose images: find them by relative path."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice, repeat
 
 from segment.errors import UsageError
 from segment.inputs.findings import Findings, by_reason
 from segment.inputs.label_names import infer_pattern
-from segment.inputs.label_patterns import expand_pattern, stem_of
-from segment.inputs.lookup import look_up
+from segment.inputs.label_patterns import stem_of
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.entries import Entries
 from segment.store.local_files import with_hint
 from segment.store.names import count, examples, is_image, is_label, shown, skip_reason, suffix_of
-from segment.store.urls import join_url, relative_url, to_url
+from segment.store.sorted_rows import not_in
+from segment.store.urls import join_url, relative_url
 
 _TRIED = 100_000  # names that a pattern is sought in
 
@@ -28,17 +28,19 @@ class Labels:
         images: the images, in order.
         labels: the label of each image, in the order of the images; one without a URL stands for none. None: no image
             has one.
-        used: URLs of images and labels, where the input holds labels, too.
+        used: yields the URLs of the labels, sorted, where the input may hold them, too.
 
     Attributes:
-        images, used: as given.
+        images: as given.
+        may_be_inside: whether the input may hold the labels, too.
         number: of images with a label.
     """
 
     def __init__(
-        self, images: Sequence[Entry], labels: Entries | None = None, used: Container[str] | None = None
+        self, images: Sequence[Entry], labels: Entries | None = None, used: Callable[[], Iterator[str]] | None = None
     ) -> None:
-        self.images, self._labels, self.used = images, labels, used
+        self.images, self._labels, self._used = images, labels, used
+        self.may_be_inside = used is not None
         self.number = sum(map(bool, labels.urls())) if labels else 0
 
     def pairs(self) -> Iterator[tuple[Entry, Entry | None]]:
@@ -47,12 +49,14 @@ class Labels:
             return zip(self.images, repeat(None))
         return ((image, label if label.url else None) for image, label in zip(self.images, self._labels, strict=True))
 
-    def leaves(self, url: str) -> bool:
-        """Return whether an object of the input is neither an image nor a label."""
-        return not is_image(url) if self.used is None else url not in self.used
+    def left_over(self, urls: Iterable[str]) -> Iterator[str]:
+        """Yield those objects of the input, sorted by URL, that are neither image nor label."""
+        if self._used is None:
+            return (url for url in urls if not is_image(url))
+        return not_in(not_in(urls, (image.url for image in self.images)), self._used())
 
 
-_NONE = Entry("", -1, "")
+NO_LABEL = Entry("", -1, "")
 
 
 def labels_by_stem(
@@ -94,8 +98,8 @@ def labels_by_stem(
         )
         raise UsageError(with_hint(message, folder))
     bare = (relative_url(image.url, base) for image, label in labels.pairs() if not label)
-    _report_bare(len(images) - labels.number, len(images), bare, folder, findings)
-    _report_shared(matches.shared, matches.first_shared, findings)
+    report_bare(len(images) - labels.number, len(images), bare, folder, findings)
+    report_shared(matches.shared, matches.first_shared, findings)
     return labels
 
 
@@ -115,7 +119,7 @@ class _Matches:
         self.shared, self.first_shared, self._most = 0, "", 1
 
     def of(self, images: Iterable[Entry], base: str, labels: Iterable[Entry], folder: str) -> Iterator[Entry]:
-        """Yield the label of each image, or `_NONE`."""
+        """Yield the label of each image, or `NO_LABEL`."""
         left = _by_beginning(labels, folder)
         beginning, held = next(left, _END)
         for wanted, some in _by_beginning(images, base):
@@ -138,7 +142,7 @@ class _Matches:
             by_stem.setdefault(stem_of(relative_url(label.url, folder)), label)
         used: Counter[str] = Counter()
         for image in images:
-            label = by_stem.get(stem_of(relative_url(image.url, base)), _NONE) if by_stem else _NONE
+            label = by_stem.get(stem_of(relative_url(image.url, base)), NO_LABEL) if by_stem else NO_LABEL
             if label.url:
                 used[label.url] += 1
             yield label
@@ -180,7 +184,7 @@ def _label_files(base: str, folder: str, options: InputOptions, store: Store, fi
             findings.leave_out("label_format", [name])
 
 
-def _report_bare(number: int, images: int, bare: Iterable[str], folder: str, findings: Findings) -> None:
+def report_bare(number: int, images: int, bare: Iterable[str], folder: str, findings: Findings) -> None:
     if number:
         findings.warnings.append(
             f"{number} of {count(images, 'image')} {'has' if number == 1 else 'have'} no label in "
@@ -188,78 +192,8 @@ def _report_bare(number: int, images: int, bare: Iterable[str], folder: str, fin
         )
 
 
-def _report_shared(number: int, first: str, findings: Findings) -> None:
+def report_shared(number: int, first: str, findings: Findings) -> None:
     if number:
         findings.warnings.append(
             f"{count(number, 'image has', 'images have')} the label file of another image, {examples([first])}"
         )
-
-
-def wanted_labels(base: str, images: Iterable[Entry], options: InputOptions) -> dict[str, str]:
-    """Return the URL of each image's label by the label pattern, by image URL; empty without a pattern."""
-    if options.label_pattern is None:
-        return {}
-    folder = to_url(options.labels) if options.labels is not None else base
-    pattern = options.label_pattern
-    return {entry.url: join_url(folder, expand_pattern(pattern, relative_url(entry.url, base))) for entry in images}
-
-
-def labels_by_pattern(
-    base: str,
-    images: Sequence[Entry],
-    everything: Sequence[Entry],
-    options: InputOptions,
-    store: Store,
-    findings: Findings,
-    *,
-    whole: bool,
-) -> Labels:
-    """Return the images that are not labels themselves, and their labels.
-
-    A label may have any name that the pattern gives, such as a hidden one or one without an image suffix.
-
-    Args:
-        base: URL of the input's folder.
-        images: the images below it.
-        everything: all objects of the input.
-        options: with a label pattern.
-        store: where labels outside the input are looked up.
-        findings: collects warnings and what is left out.
-        whole: whether `everything` holds all objects below `base`, so that no others are looked up there.
-
-    Raises:
-        UsageError: no image has a label.
-    """
-    folder = to_url(options.labels) if options.labels is not None else base
-    pattern = options.label_pattern or ""
-    wanted = wanted_labels(base, images, options)
-    known = {entry.url: entry for entry in everything}
-    listed = {} if folder == base else {entry.url: entry for entry in store.list(folder)}
-    elsewhere = [
-        url
-        for url in dict.fromkeys(wanted.values())
-        if url not in known and url not in listed and not (_below(url, folder) and (whole or folder != base))
-    ]
-    there = {**known, **listed, **look_up(elsewhere, store)}
-    taken = {url for image, url in wanted.items() if url in there and url != image}
-    kept = [entry for entry in images if entry.url not in taken]
-    labels = {entry.url: there[wanted[entry.url]] for entry in kept if wanted[entry.url] in there}
-    labels = {image: label for image, label in labels.items() if image != label.url}
-    if kept and not labels:
-        raise UsageError(
-            f"none of the {count(len(kept), 'image')} has a label: with --label-pattern '{pattern}' looked "
-            f"for {shown(wanted[kept[0].url])} as the label of {shown(kept[0].url)}"
-        )
-    times = Counter(label.url for label in labels.values())
-    bare = (relative_url(image.url, base) for image in kept if image.url not in labels)
-    _report_bare(len(kept) - len(labels), len(kept), bare, folder, findings)
-    _report_shared(len(labels) - len(times), times.most_common(1)[0][0] if times else "", findings)
-    # Objects in both listings are counted with the input, unless the labels are below it.
-    idle = (url for url in listed if is_label(url) and (_below(folder, base) or url not in known) and url not in times)
-    findings.leave_out("unused_label", (relative_url(url, folder) for url in idle))
-    used = {*(image.url for image in kept), *times}
-    return Labels(kept, Entries(labels.get(image.url, _NONE) for image in kept), used)
-
-
-def _below(url: str, folder: str) -> bool:
-    return url.startswith(folder + "/")
