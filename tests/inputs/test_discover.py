@@ -227,7 +227,7 @@ def test_label_pattern_whose_labels_are_images_of_the_input(
     assert [(s.id, s.label) for s in samples(found)] == [
         ("1_a.png", b"1_b.png"), ("2_a.png", b"2_b.png"), ("3_a.png", b"3_b.png"), ("4_c.png", None),
     ]  # fmt: skip
-    assert "left out: 1 other file: .txt x 1; e.g. note.txt" in found.lines
+    assert "left out: 1 file of another kind: .txt x 1; e.g. note.txt" in found.lines
     found = find(tmp_path, label_pattern="{dir}/1_b.png")
     assert [s.label for s in samples(found)] == [None, *[b"1_b.png"] * 6][1:]
     assert "warning: 5 images have the label file of another image, e.g. " in "\n".join(found.lines)
