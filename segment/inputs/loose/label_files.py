@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby, islice, repeat
+from itertools import chain, groupby, islice, repeat
+from operator import itemgetter
+
+import pyarrow as pa
 
 from segment.errors import UsageError
 from segment.inputs.findings import Findings, by_reason
@@ -15,10 +18,15 @@ from segment.store.client import Entry, Store
 from segment.store.entries import Entries
 from segment.store.local_files import with_hint
 from segment.store.names import count, examples, is_image, is_label, shown, skip_reason, suffix_of
-from segment.store.sorted_rows import not_in
+from segment.store.sorted_rows import SortedRows, beside, not_in
 from segment.store.urls import join_url, relative_url
 
 _TRIED = 100_000  # names that a pattern is sought in
+_FEW = 10_000  # labels whose names begin alike, that are in memory at once
+_URLS = pa.schema([("url", pa.binary())])
+_WANTED = pa.schema([("stem", pa.binary()), ("image", pa.int64())])
+_USES = pa.schema([("image", pa.int64()), ("url", pa.binary()), ("size", pa.int64()), ("etag", pa.binary())])
+_LABELS = pa.schema([("stem", pa.binary()), ("is_other", pa.bool_()), *list(_USES)[1:]])
 
 
 class Labels:
@@ -128,9 +136,13 @@ class _Matches:
                 beginning, held = next(left, _END)
             fitting: list[Entry] = []
             if beginning == wanted:
-                fitting = list(held)
+                fitting = list(islice(held, _FEW + 1))
+            if len(fitting) > _FEW:
+                yield from self._of_many(some, base, chain(fitting, held), folder)
+            else:
+                yield from self._of_same(some, base, fitting, folder)
+            if beginning == wanted:
                 beginning, held = next(left, _END)
-            yield from self._of_same(some, base, fitting, folder)
         while beginning < _END[0]:
             self._leave_out(held)
             beginning, held = next(left, _END)
@@ -148,9 +160,38 @@ class _Matches:
             yield label
         self._leave_out(label for label in labels if label.url not in used)
         for url, number in used.items():
-            self.shared += number - 1
-            if number > self._most:
-                self.first_shared, self._most = url, number
+            self._count(url, number)
+
+    def _of_many(self, images: Iterable[Entry], base: str, labels: Iterable[Entry], folder: str) -> Iterator[Entry]:
+        """Do the same for too many labels for memory, as in a folder with a dot in its name: sort both by stem."""
+        by_stem = SortedRows(((*_stem_and_rank(e, folder), e.url, e.size, e.etag) for e in labels), _LABELS)
+        wanted = SortedRows(((_stem_and_rank(e, base)[0], number) for number, e in enumerate(images)), _WANTED)
+
+        def matches() -> Iterator[tuple[str, list[tuple[str, int, str]], list[int] | None]]:
+            held = ((stem, [row[2:] for row in same]) for stem, same in groupby(by_stem, key=itemgetter(0)))
+            users = ((stem, [number for _, number in same]) for stem, same in groupby(wanted, key=itemgetter(0)))
+            return beside(held, users)
+
+        uses = SortedRows(((number, *held[0]) for _, held, users in matches() for number in users or ()), _USES)
+        numbers = ((number, None) for number in range(sum(1 for _ in wanted)))
+        for _, _, label in beside(numbers, ((number, (url, size, etag)) for number, url, size, etag in uses)):
+            yield Entry(*label) if label else NO_LABEL
+        idle = SortedRows(((row[0],) for _, held, users in matches() for row in held[bool(users) :]), _URLS)
+        self._leave_out(Entry(url, -1, "") for (url,) in idle)
+        firsts = [(-users[0], held[0][0], len(users)) for _, held, users in matches() if users and len(users) > 1]
+        for _, url, number in sorted(firsts, reverse=True):
+            self._count(url, number)
+
+    def _count(self, url: str, users: int) -> None:
+        self.shared += users - 1
+        if users > self._most:
+            self.first_shared, self._most = url, users
+
+
+def _stem_and_rank(entry: Entry, folder: str) -> tuple[str, bool]:
+    """Return the stem of a label below a folder, and what sorts a PNG before others of its stem: it is lossless."""
+    name = relative_url(entry.url, folder)
+    return stem_of(name), suffix_of(name) != ".png"
 
 
 _END: tuple[str, Iterator[Entry]] = ("\U0010ffff" * 4096, iter(()))  # after every name: none is as long
