@@ -56,10 +56,17 @@ def beside(rows: Iterable[tuple[K, L]], others: Iterable[tuple[K, R]]) -> Iterat
     """Yield rows, sorted by their key, each with the other value of this key; others are sorted, each key once."""
     left = iter(others)
     other = next(left, None)
+    last: K | None = None
     for key, value in rows:
         while other is not None and other[0] < key:
-            other = next(left, None)
+            following = next(left, None)
+            if following is not None and following[0] <= other[0]:
+                raise AssertionError(f"not in order: {following[0]!r} after {other[0]!r}")
+            other = following
+        if last is not None and key < last:
+            raise AssertionError(f"not in order: {key!r} after {last!r}")
         yield key, value, other[1] if other is not None and other[0] == key else None
+        last = key
 
 
 def not_in(urls: Iterable[str], others: Iterable[str]) -> Iterator[str]:

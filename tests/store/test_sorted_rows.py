@@ -31,3 +31,9 @@ def test_rows_beside_others(rows: list[int], others: list[int]) -> None:
     assert list(pairs) == [(key, "row", key * key if key in others else None) for key in rows]
     names = [str(key) for key in rows]
     assert list(not_in(names, map(str, others))) == [name for name in names if int(name) not in others]
+
+
+@pytest.mark.parametrize(("rows", "others"), [([2, 1], [1, 2]), ([9], [1, 1]), ([9], [2, 1])])
+def test_what_is_in_no_order_is_not_joined(rows: list[int], others: list[int]) -> None:
+    with pytest.raises(AssertionError, match="not in order: 1 after"):
+        list(beside(((key, None) for key in rows), ((key, None) for key in others)))
