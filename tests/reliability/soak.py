@@ -134,7 +134,7 @@ class Soak:
                 workers = [child for child in family if is_busy(child)]
             if trouble and workers and self.chance.random() < 0.1:
                 victim = self.chance.choice(workers)
-                number = self.chance.choice([signal.SIGKILL, signal.SIGSTOP])
+                number = self.chance.choice([signal.SIGKILL, signal.SIGSTOP] if is_model(victim) else [signal.SIGKILL])
                 if signalled(victim, number):
                     self.injected[f"{number.name} of a Ray worker"] += 1
                     frozen += [victim] if number == signal.SIGSTOP else []
@@ -184,6 +184,16 @@ def is_busy(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         title = process.cmdline()
         return bool(title) and title[0].startswith("ray::") and "IDLE" not in title[0]
+    return False
+
+
+def is_model(process: psutil.Process) -> bool:
+    """Whether it holds a model. Ray Data's own helpers are not frozen: it waits for one of them without end.
+
+    Then our watchdog ends the run after 20 minutes without progress, and the same command resumes it.
+    """
+    with contextlib.suppress(psutil.Error):
+        return "MapWorker" in process.cmdline()[0]
     return False
 
 
