@@ -4,6 +4,8 @@
 PYTHON ?= python3
 # Extra arguments for the command a target runs: make test ARGS="-k card -x"
 ARGS ?=
+# make V=1 shows what is installed, package by package
+V ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ PEERS := .venv-peers
 .PHONY: help demo dev test test-all test-lowest test-highest test-tools lint docs format lock wheel release clean bench soak fuzz bench-peers
 
 help: ## show this list
-	@echo 'usage: make TARGET [PYTHON=python3] [ARGS="..."]'
+	@echo 'usage: make TARGET [PYTHON=python3] [ARGS="..."] [V=1]'
 	@echo
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
@@ -112,14 +114,19 @@ $(BIN)/python:
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --constraint requirements.lock
+# What the installers print. `make V=1` shows it as they do.
+LOG := $(VENV)/install.log
+PACKAGES = find $(VENV)/lib -maxdepth 3 -name '*.dist-info' | wc -l
 
 # uv installs in a fifth of pip's time. It does not read pip's settings, such as another index: pip takes over where it
 # fails. Without bytecode each process of Ray compiles its modules, anew each time where PYTHONDONTWRITEBYTECODE is set:
 # twice the CPU time of its start.
 define install
-@$(PIP) --quiet uv
-@$(BIN)/uv pip install --system-certs --compile-bytecode --python $(BIN)/python --constraint requirements.lock --editable '$(1)' || \
-  { echo '==> uv could not; pip tries' >&2; $(PIP) --editable '$(1)'; }
+@began=$$(date +%s); { $(PIP) --quiet uv && \
+  $(BIN)/uv pip install --system-certs --compile-bytecode --python $(BIN)/python --constraint requirements.lock --editable '$(1)' || \
+  { echo '==> uv could not; pip tries' >&3; $(PIP) --editable '$(1)'; }; } 3>&2 $(if $(V),,>$(LOG) 2>&1) || \
+  { $(if $(V),,tail -n 20 $(LOG); echo '==> the installation failed; all that it said is in $(LOG)';) exit 1; } >&2; \
+  echo "==> $$($(PACKAGES)) packages are installed, in $$(($$(date +%s) - began)) s"
 endef
 
 $(CORE): $(PINS) | $(BIN)/python

@@ -113,12 +113,17 @@ def _command(name: str, command: Any) -> str:
     for item in own:
         usual = "Arguments" if item.param_type_name == "argument" else "Options"
         panels.setdefault(item.rich_help_panel or usual, []).append(item)
-    lines = [f"## {name}\n", text(inspect.cleandoc(command.help or "").replace("\f", "")), ""]
+    lines = [f"## {name}\n", *map(_paragraph, inspect.cleandoc(command.help or "").replace("\f", "").split("\n\n")), ""]
     for panel, items in panels.items():
         lines += [f"**{panel}**\n", table(("", ""), map(_parameter, items))]
     if shared:
         lines.append(f"It also takes these options of a job, as `segment run` does: {shared}.\n")
     return "\n".join(lines)
+
+
+def _paragraph(words: str) -> str:
+    """A paragraph of a command's help; an example is code."""
+    return f"```sh\n{words}\n```\n" if words.startswith("segment ") else f"{text(words)}\n"
 
 
 def _of_a_job(parameter: Any) -> bool:

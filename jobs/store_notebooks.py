@@ -126,7 +126,10 @@ def _smaller(picture: str) -> str:
 def _without_paths(value: Any, folder: Path) -> Any:
     if isinstance(value, dict):
         return {key: item if key.startswith("image/") else _without_paths(item, folder) for key, item in value.items()}
-    return value.replace(f"{folder.resolve()}/", "").replace(f"{folder}/", "") if isinstance(value, str) else value
+    if isinstance(value, str):
+        for path in (f"{folder.resolve()}/", f"{folder}/"):
+            value = value.replace(path, "").replace(path.replace("_", "\\_"), "")  # plain, and in Markdown
+    return value
 
 
 def printed(notebook: Any) -> list[list[str]]:

@@ -8,7 +8,9 @@ import typer
 
 from segment.cli.app import App, StorageOptions, app, open_store
 
-models_app = App(invoke_without_command=True, help="List the built-in model cards, or show one.")
+models_app = App(
+    invoke_without_command=True, help="List the built-in model cards, show one, or draft one for your model."
+)
 app.add_typer(models_app, name="models")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from segment.cli.app import StorageOptions, open_store, option, parse_options
+from segment.cli.usage import are_missing
 from segment.errors import UsageError
 from segment.job import InvalidJob, Job, make_job, read_job_file
 from segment.store.names import shown
@@ -57,12 +58,13 @@ def _extended(options: Mapping[str, Any]) -> _Decorator:
     return extend
 
 
-def job_of(flags: Mapping[str, Any], command: str, **defaults: str) -> Job:
+def job_of(flags: Mapping[str, Any], command: str, as_given: Mapping[str, str] | None = None, **defaults: str) -> Job:
     """Return the job of a command line: flags override the job file, which overrides `defaults`.
 
     Args:
         flags: values of the options that `takes_job` adds; None where an option is not given.
         command: its name for errors in values, where there is no job file.
+        as_given: what a user of the command gives for a field, where it is not `INPUT`, `OUTPUT` or the field's option.
         defaults: values of fields that neither names.
 
     Raises:
@@ -76,7 +78,7 @@ def job_of(flags: Mapping[str, Any], command: str, **defaults: str) -> Job:
     if {"limit", "sample"} & given.keys():  # one choice of images replaces the other one
         values = {name: value for name, value in values.items() if name not in ("limit", "sample")}
     _refuse_missing({**values, **given}, file, command)
-    return _job({**values, **given}, given, file, command)
+    return _job({**values, **given}, given, file, command, as_given)
 
 
 def _refuse_missing(values: Mapping[str, Any], file: str | None, command: str) -> None:
@@ -85,11 +87,10 @@ def _refuse_missing(values: Mapping[str, Any], file: str | None, command: str) -
     missing = [_as_given(name) for name in needed if name not in values]
     if not missing or not values.keys() <= Job.model_fields.keys():  # a misspelt key is told with what it may stand for
         return
-    listed = f"{', '.join(missing[:-1])}{' and ' * bool(missing[:-1])}{missing[-1]}"
     is_one = len(missing) == 1
     where = f", and {shown(file)} has no such {'key' if is_one else 'keys'}" if file else ""
     told = f"`{command} --help` tells what {'it is' if is_one else 'they are'}"
-    raise UsageError(f"{command}: {listed} {'is' if is_one else 'are'} missing{where}. {told}")
+    raise UsageError(f"{command}: {are_missing(missing)}{where}. {told}")
 
 
 def values_of(flags: Mapping[str, Any], command: str) -> dict[str, Any]:
@@ -110,12 +111,21 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     return given | {name: _entries(name, given[name]) for name in _TABLES & given.keys()}
 
 
-def _job(values: Mapping[str, Any], given: Collection[str], file: str | None, command: str) -> Job:
+def _job(
+    values: Mapping[str, Any],
+    given: Collection[str],
+    file: str | None,
+    command: str,
+    as_given: Mapping[str, str] | None = None,
+) -> Job:
     """Return the job of some values; errors name those that are `given` as the command line does, others as a file."""
     try:
         return make_job(values)
     except InvalidJob as error:
-        wrong = {_as_given(key) if _field(key) in given else key: text for key, text in error.wrong.items()}
+        names = as_given or {}
+        wrong = {
+            names.get(key, _as_given(key)) if _field(key) in given else key: text for key, text in error.wrong.items()
+        }
         is_of_file = any(_field(key) not in given for key in error.wrong)
         raise InvalidJob(wrong, (is_of_file and file) or command) from None
 

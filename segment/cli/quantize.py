@@ -31,10 +31,10 @@ def quantize(
     output: Annotated[str, option("Empty folder or prefix for weights, card and page.", "--output", "-o")],
     evaluate: Annotated[
         str | None,
-        option("Images that say what it costs, which the labels are of. By default others of --calibrate."),
+        option("Images on which the cost is measured; --labels are of these. By default others of --calibrate."),
     ] = None,
     images: Annotated[int, option("Images that calibrate.", min=1)] = 100,
-    evaluate_images: Annotated[int, option("Images on which the price is measured, at most.", min=1)] = 500,
+    evaluate_images: Annotated[int, option("Images on which the cost is measured, at most.", min=1)] = 500,
     method: Annotated[
         Literal["onnxruntime", "nncf"],
         option("onnxruntime: an .onnx for both runtimes. nncf: an OpenVINO IR (extra nncf)."),
@@ -59,7 +59,8 @@ def quantize(
     from segment.quantization.summary import summary
 
     given = {"weights": weights, "input": evaluate or calibrate, "output": output}
-    job = job_of(flags | given, "segment quantize")
+    as_given = {"weights": "WEIGHTS", "input": "--evaluate" if evaluate else "--calibrate", "output": "--output"}
+    job = job_of(flags | given, "segment quantize", as_given)
     asked = Asked(
         calibrate if evaluate else None, images, method, evaluate_images, max_drop, min_agreement, force, seed
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -55,7 +56,9 @@ def usage_message(error: Any) -> str:
 def _wrong(error: Any) -> str:
     kind = type(error).__name__
     if kind == "MissingParameter":
-        return f"{_name(error.param)} is missing"
+        # what is given is read before what is not
+        missing = [_name(one) for one in error.ctx.command.params if one.required and one.name not in error.ctx.params]
+        return are_missing(missing)
     if kind == "NoSuchOption":
         known = [option for one in error.ctx.command.params for option in (*one.opts, *one.secondary_opts)]
         words = f"there is no option {error.option_name}."
@@ -69,6 +72,12 @@ def _wrong(error: Any) -> str:
     found = re.fullmatch(r"expected one of (.+), not '(.*)'", words)
     hint = did_you_mean(found[2], re.findall(r"'([^']+)'", found[1])) if found else ""
     return f"{_name(error.param)}: {words}.{hint}".removesuffix(".")
+
+
+def are_missing(names: Sequence[str]) -> str:
+    """Return `A, B and C are missing`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last} are missing" if others else f"{last} is missing"
 
 
 def _name(parameter: Any) -> str:

@@ -79,7 +79,7 @@ def draft_card(
         StoreError: a transfer failed.
     """
     store, url = store or Store(), to_url(model)
-    weights = _weights(url, store)
+    weights = load_weights(load_card(_NO_CARD), url, store=store)
     pictures = [] if labels else _pictures(images, store)
     draft = read_draft(weights_url(url), weights, store, size=size, classes=classes, name=name)
     files = _files(url, weights, store)
@@ -103,13 +103,6 @@ def draft_card(
 def weights_url(url: str) -> str:
     """Return the URL of the graph: the .xml of a .bin."""
     return with_suffix(url, ".xml") if suffix_of(url) == ".bin" else url
-
-
-def _weights(url: str, store: Store) -> Weights:
-    try:
-        return load_weights(load_card(_NO_CARD), url, store=store)
-    except (UsageError, ModelError) as error:
-        raise type(error)(str(error).removeprefix("--weights ")) from None
 
 
 def _pictures(images: str | None, store: Store) -> list[NamedImage]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segment.errors import SAMPLE_ERRORS, ModelError, UsageError
 from segment.images import codec
-from segment.images.drawing import grid, overlay
+from segment.images.drawing import grid, legend, overlay
 from segment.images.resize import resize_image, restore_mask
 from segment.models.card import ModelCard
 from segment.models.sessions import Session, capabilities, open_session, runtime_for
@@ -135,10 +135,13 @@ def _shares(mask: NDArray[np.uint8], names: Sequence[str]) -> str:
 
 
 def picture_of(trial: Trial, card: ModelCard) -> bytes:
-    """Return a PNG: each image, and its mask over it."""
-    palette, clear = card.classes.palette_array, card.classes.background_classes
-
-    def drawn(item: Tried) -> NDArray[np.uint8]:
-        return overlay(item.pixels, item.mask, palette, clear=clear)
-
-    return codec.encode_png(grid([tile for item in trial.images for tile in (item.pixels, drawn(item))], 2))
+    """Return a PNG: each image, and its mask over it; below them the classes seen, and their colours."""
+    classes = card.classes
+    clear = classes.background_classes
+    masked = [overlay(item.pixels, item.mask, classes.palette_array, clear=clear) for item in trial.images]
+    pairs = zip((item.pixels for item in trial.images), masked, strict=True)
+    tiles = grid([tile for pair in pairs for tile in pair], 2)
+    seen = sorted({int(index) for item in trial.images for index in np.unique(item.mask)})
+    names = [classes.names[index] + " (clear)" * (index in clear) for index in seen]
+    colours = [None if index in clear else classes.palette[index] for index in seen]
+    return codec.encode_png(np.concatenate([tiles, legend(names, colours, tiles.shape[1])]))

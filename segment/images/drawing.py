@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 LINES = 1.8  # opacity of the lines along borders, in that of the colours
+_FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)  # its scale and the width of its lines in pixels
+_FRAME = (150, 150, 150)
+_LONGEST_NAME = 32  # characters
 
 
 def paint(mask: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -70,3 +73,34 @@ def grid(tiles: Sequence[NDArray[np.uint8]], columns: int, tile_width: int = 320
             canvas[top : top + tile.shape[0], left : left + tile_width] = tile
         top += height + gap
     return canvas
+
+
+def legend(names: Sequence[str], colours: Sequence[Sequence[int] | None], width: int) -> NDArray[np.uint8]:
+    """Draw names beside their colours on white, in columns as wide as the longest.
+
+    Args:
+        names: texts; long ones are cut.
+        colours: RGB; None for what is not drawn, an empty frame.
+        width: in pixels.
+    """
+    texts = [_valid(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}...") for name in names]
+    column = 36 + max((cv2.getTextSize(text, *_FONT)[0][0] for text in texts), default=0)
+    per_line = max(1, width // column)
+    strip = np.full((-(-len(texts) // per_line) * 24 + 8, width, 3), 255, np.uint8)
+    for place, (text, colour) in enumerate(zip(texts, colours, strict=True)):
+        left, top = (place % per_line) * column + 8, (place // per_line) * 24 + 4
+        if colour is not None:
+            cv2.rectangle(strip, (left, top), (left + 14, top + 14), tuple(map(int, colour)), -1)
+        cv2.rectangle(strip, (left, top), (left + 14, top + 14), _FRAME, 1)
+        write(strip, text, (left + 20, top + 12))
+    return strip
+
+
+def write(picture: NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
+    """Write a line into a picture, in place, its left end on the base line at `at`, x and y in pixels."""
+    cv2.putText(picture, _valid(text), at, _FONT[0], _FONT[1], (40, 40, 40), _FONT[2], cv2.LINE_AA)
+
+
+def _valid(text: str) -> str:
+    """Replace what UTF-8 cannot hold, such as bytes in names of files: OpenCV crashes on it."""
+    return text.encode("utf-8", "replace").decode()

@@ -89,7 +89,7 @@ def load_weights(
     if reference is not None:
         if card.ensemble:
             raise UsageError(
-                f"--weights {shown(to_url(reference))}: model card {card.name} is an ensemble of "
+                f"weights {shown(to_url(reference))}: model card {card.name} is an ensemble of "
                 f"{len(card.ensemble)} models, and --weights names one: change the files in the card"
             )
         return _user_weights(to_url(reference), store, report)
@@ -110,7 +110,7 @@ def _user_weights(url: str, store: Store, report: Progress) -> Weights:
     suffix = suffix_of(url)
     if suffix not in _FORMATS:
         raise UsageError(
-            f"--weights {shown(url)}: weights are an .onnx, .tflite or .xml file (with its .bin beside it), not "
+            f"weights {shown(url)}: weights are an .onnx, .tflite or .xml file (with its .bin beside it), not "
             f"'{suffix or basename(url)}'"
         )
     if _FORMATS[suffix] == "ir":
@@ -128,7 +128,7 @@ def _user_ir(url: str, suffix: str, store: Store, report: Progress) -> Weights:
         raise _no_such_file(url)
     if not store.exists(partner):
         raise UsageError(
-            f"--weights {shown(url)}: an OpenVINO model is two files, and {shown(partner)} does not exist. "
+            f"weights {shown(url)}: an OpenVINO model is two files, and {shown(partner)} does not exist. "
             f"Put the {other} file beside the {suffix} file, under the same name"
         )
     xml, binary = (url, partner) if suffix == ".xml" else (partner, url)
@@ -141,12 +141,12 @@ def _user_file(url: str, store: Store, report: Progress) -> bytes:
     if data is None:
         raise _no_such_file(url)
     if mistake := _common_mistake(data):
-        raise ModelError(f"--weights {shown(url)}: {mistake}")
+        raise ModelError(f"weights {shown(url)}: {mistake}")
     return data
 
 
 def _no_such_file(url: str) -> UsageError:
-    return UsageError(with_hint(f"--weights {shown(url)}: there is no such file", url))
+    return UsageError(with_hint(f"weights {shown(url)}: there is no such file", url))
 
 
 def _common_mistake(data: bytes) -> str:

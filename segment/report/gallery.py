@@ -139,7 +139,7 @@ def _remarks(notable: Notable, names: Sequence[str]) -> Mapping[_Key, str]:
     for index, ranked in notable.worst.items():
         for place, (iou, row) in enumerate(ranked):
             (bad if place else worst).setdefault(_key(row), []).append(f"{names[index]} {pct(iou)} %")
-    words = {key: f"low IoU of {', '.join(classes)}" for key, classes in bad.items()}
+    words = {key: f"among the lowest IoU of {', '.join(classes)}" for key, classes in bad.items()}
     return words | {key: f"lowest IoU of {', '.join(classes)}" for key, classes in worst.items()}
 
 

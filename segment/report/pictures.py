@@ -167,7 +167,8 @@ def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np
     tiles = [tile for line in lines for tile in line + [blank] * (columns - len(line))]
     sheet = drawing.grid(tiles, columns, _TILE)
     listed = [index for index in sorted(seen) if index < len(classes)]
-    return np.concatenate([sheet, _legend(classes, listed, sheet.shape[1])])
+    names, colours = [classes.names[index] for index in listed], [classes.palette[index] for index in listed]
+    return np.concatenate([sheet, drawing.legend(names, colours, sheet.shape[1])])
 
 
 def _line(view: ImageView, classes: Classes) -> list[NDArray[np.uint8]]:
@@ -188,27 +189,9 @@ def _captioned(tile: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     left = (_TILE - width) // 2
     picture = np.full((height + _CAPTION, _TILE, 3), 255, np.uint8)
     picture[:height, left : left + width] = cv2.resize(tile, (width, height), interpolation=cv2.INTER_AREA)
-    _write(picture[height:], _shortened(text), (2, 18))
+    drawing.write(picture[height:], _shortened(text), (2, 18))
     return picture
 
 
 def _shortened(text: str, limit: int = 40) -> str:
-    text = text.encode("ascii", "replace").decode()  # the fonts of OpenCV hold ASCII only
     return text if len(text) <= limit else "..." + text[-limit + 3 :]
-
-
-def _legend(classes: Classes, listed: Sequence[int], width: int) -> NDArray[np.uint8]:
-    """Draw the colours and names of some classes, in lines."""
-    column = 150
-    per_line = max(1, width // column)
-    lines = -(-len(listed) // per_line)
-    strip = np.full((lines * 24 + 8, width, 3), 255, np.uint8)
-    for place, index in enumerate(listed):
-        left, top = (place % per_line) * column + 8, (place // per_line) * 24 + 4
-        cv2.rectangle(strip, (left, top), (left + 14, top + 14), classes.palette[index], -1)
-        _write(strip, _shortened(classes.names[index], 16), (left + 20, top + 12))
-    return strip
-
-
-def _write(picture: NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA)

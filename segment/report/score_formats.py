@@ -58,7 +58,7 @@ def print_score(found: RunScore, console: Console) -> None:
     console.print()
     print_rows(console, [["", "", _interval_title(found)], *_figure_rows(found)])
     console.print()
-    head = ["class", "IoU", "95 % of it", "Dice", "prec.", "recall", "label", "pred."]
+    head = ["class", "IoU", "95 % interval", "Dice", "prec.", "recall", "label", "pred."]
     rows = [[name, *values] for name, values in _class_rows(found)]
     print_rows(console, [head, *rows], title="classes, in %")
     if found.overall.boundary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -15,10 +16,12 @@ from segment.store.urls import join_url, to_url
 
 _SIZE = 4096  # bytes of the object
 _RANGE = (1000, 3000)  # bytes that are read back; some stores compute other checksums for ranges
+# Where Ray unpacks the `--working-dir` of a submitted job.
+_COPY_OF_RAY = re.compile(r"/working_dir_files/_ray_pkg_[0-9a-f]+(/|$)")
 
 
 def check_output(job: Job, store: Store) -> None:
-    """Refuse an output that holds the input, is on a web server, or is a file."""
+    """Refuse an output that holds the input, is on a web server, is a file, or is lost after the job."""
     source, output = to_url(job.input), to_url(job.output)
     if f"{source}/".startswith(f"{output}/"):
         raise UsageError(f"the output {shown(output)} is, or holds, the input {shown(source)}: choose another output")
@@ -26,6 +29,11 @@ def check_output(job: Job, store: Store) -> None:
         raise UsageError(
             f"the output {shown(output)} is on a web server, where nothing can be written. Give a folder, or a prefix "
             "of a store such as s3://, gs:// or az://"
+        )
+    if output.startswith("file://") and _COPY_OF_RAY.search(output):
+        raise UsageError(
+            f"the output {shown(job.output)} is in Ray's copy of the working directory, which Ray deletes after the "
+            "job. Give a URL such as s3://bucket/out, or the absolute path of a folder that every node reaches"
         )
     if store.exists(output):
         raise UsageError(f"the output {shown(output)} is a file: give a folder or prefix")

@@ -101,12 +101,10 @@ class Scored:
         if alone:
             lines.append(f"in one {kind[:-1]} alone, and so without an interval: {listed(alone, _TOLD)}")
         rare = [name for name in sorted(shares, key=shares.__getitem__, reverse=True) if shares[name] >= _RARE]
-        lines += [
-            f"{shown(name)}: no label in {100 * shares[name]:.0f} % of the resamples, which leave it out"
-            for name in rare[:_TOLD]
-        ]
-        if (others := len(rare) - _TOLD) > 0:
-            lines.append(f"no label in some resamples: {count(others, 'other class', 'other classes')}")
+        if rare:
+            told = ", ".join(f"{shown(name)} ({100 * shares[name]:.0f} %)" for name in rare[:_TOLD])
+            more = f" and {count(len(rare) - _TOLD, 'other')}" if len(rare) > _TOLD else ""
+            lines.append(f"classes without a label in some resamples, whose intervals leave these out: {told}{more}")
         return lines
 
     @property

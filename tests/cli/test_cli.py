@@ -283,7 +283,12 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
         ("run in out -m net.bin", "net.bin is a model, and --model takes its card"),
         ("run in out -m net.bin", "`segment models draft net.xml --to my-card.toml` drafts one"),
         ("rnu in", "there is no command 'rnu'. Did you mean 'run'?"),
-        ("export", "error: segment export: OUTPUT is missing\nUsage: segment export [OPTIONS] OUTPUT DEST\n"),
+        ("quantize", "error: segment quantize: WEIGHTS, --calibrate and --output are missing\n"),
+        (
+            "quantize w.onnx -m demo-streets -c in -o ''",
+            "error: segment quantize:\n  --output: expected text that is not empty",
+        ),
+        ("export", "error: segment export: OUTPUT and DEST are missing\nUsage: segment export [OPTIONS] OUTPUT DEST\n"),
         ("export out", "error: segment export: DEST is missing\n"),
         ("export out to -f pgn", "--format: expected one of 'png', 'voc', "),
         ("export out to -f pgn", "not 'pgn'. Did you mean 'png'?\n"),

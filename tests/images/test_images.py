@@ -493,6 +493,18 @@ def test_paint_overlay_and_grid() -> None:
     assert hashlib.sha256(png).digest() == hashlib.sha256(codec.encode_png(canvas)).digest()
 
 
+def test_a_legend_has_columns_for_its_longest_name() -> None:
+    red, none = (200, 0, 0), None
+    short, long = (drawing.legend([name, "b", "c", "d"], [red, none, red, red], 300) for name in ("a", "pavement " * 9))
+    assert [strip.shape for strip in (short, long)] == [(32, 300, 3), (4 * 24 + 8, 300, 3)]
+    assert tuple(short[10, 12]) == red
+    assert (short[10, 12 + 36 + 10] == 255).all()  # an empty frame: the second name
+    assert (long[:, -4:] == 255).all()  # a long name is cut, not run off the edge
+    street, question = (drawing.legend([name], [none], 300) for name in ("道路", "??"))
+    assert not np.array_equal(street, question)
+    assert drawing.legend(["a\udcff.png"], [none], 300).shape == (32, 300, 3)
+
+
 @pytest.mark.parametrize(("anchor", "at"), [("top-left", (0, 0)), ("centre", (2, 3))])
 def test_without_scaling_an_image_fits_or_is_refused(anchor: Any, at: tuple[int, int]) -> None:
     spec = entry((8, 9), method="none", anchor=anchor, pad=(7, 8, 9))

@@ -13,9 +13,11 @@ import pytest
 from onnx import TensorProto
 
 from segment.drafts.drafting import draft_card
+from segment.drafts.trial import Trial, Tried, picture_of
 from segment.errors import UsageError
 from segment.images import codec
-from segment.models.card import load_card
+from segment.images.drawing import legend
+from segment.models.card import load_card, parse_card
 from segment.models.sessions.inspection import inspect_graph
 from segment.models.sessions.onnx_facts import onnx_facts
 from tests.calls import Call
@@ -103,7 +105,23 @@ def test_images_are_segmented_and_drawn(segment: Call, model: Path, tmp_path: Pa
     assert drafted.code == 0
     assert [f"{seed}.png: " in drafted.err for seed in range(4)] == [True, True, True, False]
     assert "2 generated images and 3 of yours" in drafted.err
-    assert codec.decode(picture.read_bytes(), 10**7).shape[1] == 2 * 320 + 3 * 6
+    drawn = codec.decode(picture.read_bytes(), 10**7)
+    assert drawn.shape[1] == 2 * 320 + 3 * 6
+
+
+def test_the_picture_ends_with_the_classes_seen_and_their_colours(tmp_path: Path) -> None:
+    card = parse_card(draft_card(str(written(tmp_path, net()))).text)
+    names, palette = card.classes.names, card.classes.palette
+    mask = np.full((40, 60), 1, np.uint8)
+    mask[:, 30:] = 3
+    seen = Tried("a.png", np.full((40, 60, 3), 128, np.uint8), mask)
+
+    drawn = codec.decode(picture_of(Trial("", (seen,), ()), card), 10**7)
+
+    strip = legend([names[1], names[3]], [palette[1], palette[3]], drawn.shape[1])
+    assert np.array_equal(drawn[-len(strip) :], strip)
+    colours = {tuple(pixel) for pixel in strip.reshape(-1, 3).tolist()}
+    assert [palette[index] in colours for index in (1, 2, 3)] == [True, False, True]
 
 
 def test_one_class_everywhere_is_doubted(tmp_path: Path) -> None:

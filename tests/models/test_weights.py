@@ -358,20 +358,20 @@ def test_half_of_openvino(tmp_path: Path, given: str, missing: str) -> None:
     with pytest.raises(UsageError, match=f"{given}: an OpenVINO model is two files, and .*/{missing} does not exist"):
         load_weights(card_with(), str(tmp_path / given))
     (tmp_path / given).unlink()
-    with pytest.raises(UsageError, match=f"--weights /.*/{given}: there is no such file"):
+    with pytest.raises(UsageError, match=f"weights /.*/{given}: there is no such file"):
         load_weights(card_with(), str(tmp_path / given))
 
 
 def test_no_such_file(tmp_path: Path, web: Web) -> None:
     (tmp_path / "folder.onnx").mkdir()
     for reference in (f"{tmp_path}/none.onnx", f"{tmp_path}/folder.onnx", f"{web.url}/none.tflite"):
-        with pytest.raises(UsageError, match=rf"--weights .*{Path(reference).name}: there is no such file"):
+        with pytest.raises(UsageError, match=rf"weights .*{Path(reference).name}: there is no such file"):
             load_weights(card_with(), reference)
 
 
 @pytest.mark.parametrize("name", ["m.pt", "model", "m.onnx.zip", "https://example.com/download?file=m.onnx"])
 def test_unknown_suffix(name: str) -> None:
-    with pytest.raises(UsageError, match=r"--weights .*: weights are an \.onnx, \.tflite or \.xml file .*, not '"):
+    with pytest.raises(UsageError, match=r"weights .*: weights are an \.onnx, \.tflite or \.xml file .*, not '"):
         load_weights(card_with(), name)
 
 
@@ -386,7 +386,7 @@ def test_unknown_suffix(name: str) -> None:
 )
 def test_files_often_confused_with_a_model(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "m.onnx").write_bytes(data)
-    with pytest.raises(ModelError, match=rf"--weights .*/m\.onnx: {words}"):
+    with pytest.raises(ModelError, match=rf"weights .*/m\.onnx: {words}"):
         load_weights(card_with(), str(tmp_path / "m.onnx"))
 
 

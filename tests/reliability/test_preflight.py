@@ -176,6 +176,15 @@ def test_a_run_that_is_refused_later_leaves_nothing(place: Place) -> None:
 # ---- local outputs
 
 
+def test_an_output_in_rays_copy_of_the_working_directory(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = place.folder / "runtime_resources" / "working_dir_files" / "_ray_pkg_4c211c88f1e82ece"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    text = refused(place, UsageError, output="out")
+    assert text.startswith("the output out is in Ray's copy of the working directory, which Ray deletes after")
+    assert list(copy.iterdir()) == []
+
+
 @pytest.fixture
 def mounted(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of one's own with these options."""

@@ -69,7 +69,7 @@ def print_comparison(found: RunComparison, console: Console) -> None:
     for one in found.against:
         console.print()
         print_line(console, headline(one), style="bold")
-        for title, rows in _tables(one, short=True):
+        for title, rows in _tables(one):
             console.print()
             print_rows(console, rows, title=title)
         extremes = list(_extremes(one))
@@ -87,24 +87,24 @@ def to_markdown(found: RunComparison) -> str:
         blocks.append(markdown_table(_overview(found)))
     for one in found.against:
         blocks.append(f"## {in_markdown(headline(one))}")
-        for title, rows in _tables(one, short=False):
+        for title, rows in _tables(one):
             blocks += [f"### {title}"] * bool(title) + [markdown_table(rows)]
         blocks.append("\n".join(f"- {title}: {in_markdown(', '.join(lines))}" for title, lines in _extremes(one)))
     return "\n\n".join(["# Comparison of runs", *filter(None, blocks)]) + "\n"
 
 
 def _overview(found: RunComparison) -> list[list[str]]:
-    rows = [["run", "images", "agree %", "mIoU A", "mIoU", "change", "95 % of it"]]
+    rows = [["run", "images", "agree %", "mIoU A", "mIoU", "change", "95 % interval"]]
     for one in found.against:
         miou, agree = next(figure_lines(one), ChangeLine("mIoU")), one.agreement
         rows.append([one.b.letter, f"{len(one.pairs):,}", "" if agree is None else percent(agree), *miou.texts])
     return rows
 
 
-def _tables(found: Against, *, short: bool) -> Iterator[tuple[str, list[list[str]]]]:
+def _tables(found: Against) -> Iterator[tuple[str, list[list[str]]]]:
     """Return title and rows, the first of which is the head, of each table that has rows."""
     a, b = found.a.letter, found.b.letter
-    changes = [a, b, "change", "95 % of it" if short else "95 % interval"]
+    changes = [a, b, "change", "95 % interval"]
     tables = {
         "": (["", *changes], [[f"{line.name}{' %' * line.is_share}", *line.texts] for line in figure_lines(found)]),
         "classes, IoU in %": (

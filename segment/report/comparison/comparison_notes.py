@@ -132,13 +132,13 @@ def _of_means(found: Against, scores: PairedScores) -> Iterator[str]:
     """Tell of classes without a label: predicted by one run alone they are in its mean IoU, as 0, and in no other."""
     names, chosen = found.grouping.names, found.protocols[0].grouping.chosen
     in_a, in_b = (~np.isnan(one.score.iou) for one in (scores.a, scores.b))
-    for run, alone in ((found.a.letter, in_a & ~in_b), (found.b.letter, in_b & ~in_a)):
+    a, b = found.a.letter, found.b.letter
+    for run, other, alone in ((a, b, in_a & ~in_b), (b, a, in_b & ~in_a)):
         extra = [names[index] for index in np.flatnonzero(alone).tolist() if chosen is None or index in chosen]
         if extra:
             yield (
-                f"{count(len(extra), 'class', 'classes')} that no scored label has and only {run} predicts, "
-                f"{listed(extra, 6)}: IoU 0 in the mIoU of {run}, not in the other one, which is a part of the change "
-                "(--classes)"
+                f"predicted by {run} alone, and in no label: {listed(extra, 6)}. IoU 0 in the mIoU of {run}, not in "
+                f"that of {other}: a part of the change (--classes takes means over chosen classes)"
             )
 
 
