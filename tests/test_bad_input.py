@@ -84,8 +84,8 @@ LABEL_COLOUR = (
     "label_colour: the label holds a colour that is not in the palette (--label-remap says what colours mean)"
 )
 PIXELS = (
-    "pixel_format: a TIFF of floating-point, 32-bit, signed, many-band or Lab pixels, or a JPEG of more than 8 bits; "
-    "supported are unsigned 8 and 16 bits: grey, palette, RGB, RGBA and CMYK"
+    "pixel_format: the image's pixels are of a kind that is not read; supported are unsigned 8 and 16 bits: grey, "
+    "palette, RGB, RGBA and CMYK, grey with alpha of 8 bits, and JPEGs of 8 bits: "
 )
 _halved = sorted({tuple(c) for c in (PICTURE // 2).reshape(-1, 3)} - set(CARD.classes.palette))
 HALVED = ", ".join("{},{},{}".format(*colour) for colour in _halved[:3])
@@ -112,9 +112,16 @@ TABLE = [
     Bad("header-only.jpg", jpeg(PICTURE)[:24], LABEL, DAMAGED),
     Bad("bomb.png", png_header(50_000, 50_000), LABEL, TOO_MANY),
     Bad("bomb.jpg", forged_jpeg(12_000, 12_000), LABEL, TOO_MANY),
-    Bad("float.tif", tiff(np.ones((24, 32), np.float32)), LABEL, PIXELS),
-    Bad("float-rgb.tif", tiff(np.ones((24, 32, 3), np.float32)), LABEL, PIXELS),
-    Bad("long.tif", tiff(np.ones((24, 32), np.int32)), LABEL, PIXELS),
+    Bad(
+        "float.tif", tiff(np.ones((24, 32), np.float32)), LABEL, PIXELS + "a TIFF of floating-point numbers of 32 bits"
+    ),
+    Bad(
+        "float-rgb.tif",
+        tiff(np.ones((24, 32, 3), np.float32)),
+        LABEL,
+        PIXELS + "a TIFF of floating-point numbers of 32 bits",
+    ),
+    Bad("long.tif", tiff(np.ones((24, 32), np.int32)), LABEL, PIXELS + "a TIFF of signed numbers of 32 bits"),
     Bad("truncated.tif", tiff(PICTURE)[:-200], LABEL, DAMAGED),
     Bad("label-size.png", IMAGE, png(MASK[:, :-1]), f"{LABEL_SIZE}: 31x24 for an image of 32x24", keeps_mask=True),
     Bad(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import typer
 
 from segment.cli.streams import say
 from segment.cli.usage import Command
+from segment.errors import UsageError
 from segment.job import Job
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _LEFT = {
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Value = TypeVar("_Value")
 
 
 class App(typer.Typer):
@@ -115,7 +117,16 @@ def parse_options(texts: list[str] | None) -> dict[str, Any]:
     """Return the storage options of `KEY=VALUE` texts."""
     from segment.store.filesystems import parse_storage_option
 
-    return dict(parse_storage_option(text) for text in texts or [])
+    return table_of("--storage-option", [parse_storage_option(text) for text in texts or []])
+
+
+def table_of(flag: str, pairs: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:
+    """Return the entries of an option that is given several times. Raises UsageError: two of them contradict."""
+    table: dict[str, _Value] = {}
+    for key, value in pairs:
+        if table.setdefault(key, value) != value:  # which may be secret, as those of a store
+            raise UsageError(f"{flag} {key} is given twice, with different values: which one counts?")
+    return table
 
 
 def open_store(texts: list[str] | None, allowed: list[str] | None = None) -> Store:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segment.cli.app import StorageOptions, open_store, option, parse_options
+from segment.cli.app import StorageOptions, open_store, option, parse_options, table_of
 from segment.cli.usage import are_missing
 from segment.errors import UsageError
 from segment.job import InvalidJob, Job, make_job, read_job_file
@@ -189,4 +189,4 @@ def _entries(name: str, texts: list[str]) -> dict[str, str]:
         flag = _name(name)
         examples = [f"{flag} {k}={v}" for table in _PROPERTIES[name]["examples"] for k, v in table.items()]
         raise UsageError(f"{flag} takes KEY=VALUE, for example {' or '.join(examples)}")
-    return {key: value for key, _, value in pairs}
+    return table_of(_name(name), [(key, value) for key, _, value in pairs])

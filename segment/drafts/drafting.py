@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 from segment.drafts.contract import Draft, Said
 from segment.drafts.measuring import decided
@@ -22,6 +21,11 @@ from segment.store.client import Store
 from segment.store.names import basename, suffix_of
 from segment.store.urls import parent_url, redact_url, to_url, unsigned
 
+# Parts of a draft whose keys in a card have other names.
+_KEYS = {
+    "scaling": "maximum, mean, std", "output_name": "output.name", "kind": "output.kind",
+    "output_layout": "output.layout",
+}  # fmt: skip
 # What a job needs and a draft does not.
 _JOB = {"model": "-", "output": "memory://segment-draft"}
 
@@ -143,11 +147,8 @@ def _reference(url: str, beside: str | None) -> str:
 
 
 def _told(draft: Draft) -> Iterator[str]:
-    said: dict[str, Said[Any]] = {
-        "channels": draft.channels, "maximum, mean, std": draft.scaling, "resize": draft.resize,
-        "classes": draft.classes, "layout": draft.layout, "output.kind": draft.kind,
-    }  # fmt: skip
-    guessed = [key for key, value in said.items() if value.guessed]
+    said = {field.name: getattr(draft, field.name) for field in fields(draft)}
+    guessed = [_KEYS.get(name, name) for name, value in said.items() if isinstance(value, Said) and value.guessed]
     if guessed:
         yield f"guessed, check them: {'; '.join(guessed)}"
 

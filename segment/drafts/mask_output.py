@@ -64,7 +64,7 @@ def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mas
     found = [mask for output in facts.outputs if (mask := _as_mask(output, size, input_layout))]
     if not found:
         _refuse_outputs(facts.outputs, size)
-    best = max(found, key=lambda mask: (_RANKS.get(mask.kind.value, 2), mask.size[0] * mask.size[1]))
+    best = max(found, key=_rank)
     if best.kind.value == MULTILABEL_KIND:
         raise refusal(
             f"its output {best.facts.port} ends in a sigmoid of each of {best.classes} channels: {MULTILABEL}"
@@ -171,6 +171,11 @@ def _pair(plane: Dims) -> Size:
     return plane[0] or 0, plane[1] or 0
 
 
+def _rank(mask: Mask) -> tuple[int, int, bool]:
+    """Return what makes an output the mask rather than another; of equal ones those called auxiliary come last."""
+    return _RANKS.get(mask.kind.value, 2), mask.size[0] * mask.size[1], "aux" not in mask.name.lower()
+
+
 def _refuse_outputs(outputs: Sequence[OutputFacts], size: Size) -> None:
     if not outputs:
         raise refusal("it has no output: a wrong or damaged file")
@@ -181,7 +186,9 @@ def _refuse_outputs(outputs: Sequence[OutputFacts], size: Size) -> None:
         )
     dims = [output.port.dims or () for output in outputs]
     if any(len(shape) in (2, 3) and _covers(shape[-2:], size) for shape in dims):
-        raise refusal(f"its output has no dimension for the batch: {listed}. Export it with a batch of 1")
+        raise refusal(
+            f"its output has no dimension for the batch: {listed}. Export it with a batch of 1 that no node removes"
+        )
     if all(len([side for side in shape[1:] if side != 1]) <= 1 for shape in dims):
         raise refusal(f"it is a classifier: it gives one row of scores an image, not one a pixel ({listed})")
     if any(len(shape) == 3 for shape in dims):

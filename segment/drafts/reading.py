@@ -121,7 +121,11 @@ def _output_name(mask: Mask, others: Sequence[Mask], outputs: int) -> Said[str] 
     if not others:
         return Said(mask.name, "the only output with a class for every pixel")
     listed = ", ".join(f'"{other.name}"' for other in others)
-    return guess(mask.name, "the first of the largest outputs; others may be auxiliary heads", listed)
+    return guess(
+        mask.name,
+        "the largest output, of equal ones the first not called auxiliary",
+        listed,
+    )
 
 
 def _stated_size(mask: Mask, size: Size) -> Size | None:

@@ -124,16 +124,15 @@ def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[n
 
 
 def _is_left_to_pillow(header: Image.Image) -> bool:
-    """Return whether this is a TIFF with alpha, by which OpenCV would multiply the colours, or with colours of 16 bits.
+    """Return whether this is a TIFF with alpha, by which OpenCV would multiply the colours, or of odd bits a sample.
 
-    OpenCV rounds these, and takes the high byte of any other number of 16 bits; Pillow takes the high byte of all.
+    OpenCV rounds colours of 16 bits, and takes the high byte of any other number of 16 bits; Pillow takes the high byte
+    of all. OpenCV does not read samples of 2 and 4 bits, but those of some palettes.
     """
-    return header.format == "TIFF" and (header.mode == "RGBA" or (header.mode == "RGB" and _has_wide_samples(header)))
-
-
-def _has_wide_samples(header: Image.Image) -> bool:
-    bits: tuple[int, ...] = header.tag_v2.get(_BITS, (8,))  # type: ignore[attr-defined]
-    return max(bits) > 8
+    if header.format != "TIFF":
+        return False
+    bits = max(header.tag_v2.get(_BITS, (1,)))  # type: ignore[attr-defined]
+    return header.mode == "RGBA" or (header.mode in ("RGB", "CMYK") and bits > 8) or bits in (2, 4)
 
 
 def checked_header(data: bytes, max_pixels: int) -> tuple[Image.Image, int, tuple[str, ...]]:
@@ -145,8 +144,8 @@ def checked_header(data: bytes, max_pixels: int) -> tuple[Image.Image, int, tupl
     header = _header(data)
     if header.width * header.height > max_pixels:
         raise SampleError("too_many_pixels")
-    if header.format == "TIFF" and header.mode in ("F", "I", "LAB"):
-        raise SampleError("pixel_format")
+    if header.format == "TIFF" and (unread := headers.unread_pixels(data)):  # OpenCV takes some of them for others
+        raise SampleError("pixel_format", unread)
     check_work(header, data)
     return header, *_orientation(header, data)
 
@@ -158,8 +157,8 @@ def _header(data: bytes) -> Image.Image:
     except SampleError:
         raise
     except Exception as error:  # Pillow raises many types on damaged headers
-        if headers.has_unsupported_pixels(data):
-            raise SampleError("pixel_format") from error
+        if unread := headers.unread_pixels(data):
+            raise SampleError("pixel_format", unread) from error
         raise SampleError("undecodable" if image_format(data) else "not_an_image") from error
 
 
@@ -179,7 +178,8 @@ def _with_opencv(data: bytes, reduced: int = 0) -> tuple[NDArray[np.uint8], Deco
         except cv2.error as error:
             raise SampleError("undecodable") from error
     if pixels is None or pixels.dtype != np.uint8:
-        raise SampleError("pixel_format" if headers.has_unsupported_pixels(data) else "undecodable")
+        unread = headers.unread_pixels(data)
+        raise SampleError("pixel_format" if unread else "undecodable", unread)
     return np.asarray(pixels, dtype=np.uint8), messages
 
 

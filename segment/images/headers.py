@@ -24,6 +24,7 @@ from segment.images.excess import check_structure
 from segment.images.jpeg_excess import has_odd_pixels
 from segment.images.magic import image_format
 from segment.images.png_excess import chunks
+from segment.images.tiff_kinds import unread_kind
 from segment.images.tiff_tags import TiffError, TiffPage
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's other decoders never run
@@ -31,7 +32,6 @@ LABEL_FORMATS = (*IMAGE_FORMATS, "GIF")
 
 _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks in which Pillow looks for an orientation
 _ORIENTATION = 274  # a TIFF tag, also within EXIF data
-_PHOTOMETRIC, _BITS, _SAMPLES, _SAMPLE_FORMAT, _CIELAB = 262, 258, 277, 339, 8  # other TIFF tags, and a value of one
 _UPRIGHT = 1
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation to the code of `cv2.flip`; 5 to 8 are transposed first
 
@@ -173,21 +173,15 @@ def has_more_frames(header: Image.Image, data: bytes) -> bool:
         return header.format != "MPO" and bool(getattr(header, "is_animated", False))
 
 
-def has_unsupported_pixels(data: bytes) -> bool:
-    """Return whether the bytes are an image with a valid header and pixels of a type that is not read."""
+def unread_pixels(data: bytes) -> str:
+    """Return what the pixels of a TIFF or JPEG are, if they are not read; '' where it does not even tell that."""
     kind = image_format(data)
-    if kind == "JPEG":
-        return has_odd_pixels(data)
+    if kind == "JPEG" and has_odd_pixels(data):
+        return "a JPEG of more than 8 bits, or without loss"
     try:
-        page = TiffPage(io.BytesIO(data)) if kind == "TIFF" else None
-        return page is not None and (
-            max(page.numbers(_BITS, 1), default=1) > 16
-            or not {*page.numbers(_SAMPLE_FORMAT, 1)} <= {1, 4}
-            or page.number(_SAMPLES, 1) > 4
-            or page.number(_PHOTOMETRIC, 0) == _CIELAB
-        )
+        return unread_kind(TiffPage(io.BytesIO(data))) if kind == "TIFF" else ""
     except TiffError:
-        return False
+        return ""
 
 
 def _tags(header: Image.Image) -> ImageFileDirectory_v2:

@@ -12,21 +12,28 @@ from segment.errors import SampleError
 MOST_SCANS = 32  # over all pixels; encoders make about ten
 MOST_WORK = 1 << 31  # pixels in all scans together, of an image with more scans
 
-_MOST_SEGMENTS = 4096  # before its pixels; an ICC profile of 16 MB has 256
+_MOST_SEGMENTS = 4096  # before its pixels, or where it has many scans; an ICC profile of 16 MB has 256
 _MOST_PADDING = 1 << 16  # bytes between its segments
 _MOST_EXIF = 8 << 20  # bytes of all its EXIF segments
 
-_MARKER = re.compile(rb"\xff([^\x00\xff])")  # also behind entropy-coded data, in which \xff is followed by \x00
+# A marker, also behind entropy-coded data, in which \xff is followed by \x00 or is a restart: those are no segments.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _SCAN, _END, _START, _EXIF = 0xDA, 0xD9, 0xD8, 0xE1
-_BARE = (1, *range(0xD0, _END + 1))  # markers without a length
+_BARE = (_START, _END)  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # DCT, not hierarchical; the others are without loss, or differences
 
 
 def _segments(data: bytes, most_gap: int | None = None) -> Iterator[tuple[int, int, int]]:
-    """Yield the kind of each segment, and where its marker ends and it ends; none behind a gap of more than so much."""
+    """Yield the kind of each segment, and where its marker ends and it ends; none behind a gap of more than so much.
+
+    They are at most one more than `_MOST_SEGMENTS`: a file may have millions.
+    """
     at = 2
-    while found := _MARKER.search(data, at, len(data) if most_gap is None else at + most_gap + 2):
+    for _ in range(_MOST_SEGMENTS + 1):
+        found = _MARKER.search(data, at, len(data) if most_gap is None else at + most_gap + 2)
+        if not found:
+            return
         kind, start = found[1][0], found.end()
         at = start if kind in _BARE else start + int.from_bytes(data[start : start + 2], "big")
         yield kind, start, at
@@ -67,23 +74,16 @@ def check_scans(header: Image.Image, data: bytes) -> None:
         return
     pixels = header.width * header.height
     if _is_too_much(data.count(b"\xff\xda"), pixels):  # which is cheap, and no less than there are
-        scans = _count_scans(data)
-        if _is_too_much(scans, pixels):
-            raise SampleError("too_much_work", f"a JPEG of {scans} scans")
+        kinds = [kind for kind, _, _ in _segments(data)]
+        shown = kinds[: kinds.index(_END)] if _END in kinds else kinds  # without those of thumbnails behind it
+        if len(shown) > _MOST_SEGMENTS:
+            raise SampleError("too_much_work", f"a JPEG of more than {_MOST_SEGMENTS} segments")
+        if _is_too_much(shown.count(_SCAN), pixels):
+            raise SampleError("too_much_work", f"a JPEG of {shown.count(_SCAN)} scans")
 
 
 def _is_too_much(scans: int, pixels: int) -> bool:
     return scans > MOST_SCANS and scans * pixels > MOST_WORK
-
-
-def _count_scans(data: bytes) -> int:
-    """Return the number of scans up to the end of the image, without those of thumbnails."""
-    scans = 0
-    for kind, _, _ in _segments(data):
-        scans += kind == _SCAN
-        if kind == _END:
-            break
-    return scans
 
 
 def has_odd_pixels(data: bytes) -> bool:

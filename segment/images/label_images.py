@@ -15,7 +15,6 @@ from segment.images.decoder_stderr import capture_decoder_stderr
 from segment.images.excess import check_work
 from segment.images.label_pixels import LabelPixels, read_label_pixels
 from segment.images.lossy import lossy_compression
-from segment.images.magic import image_format
 from segment.images.tiff_copies import segments_to_copy
 from segment.images.tiff_segments import TiffSegments
 from segment.images.tiff_tags import TiffError, told_as
@@ -127,11 +126,8 @@ def _open(data: bytes) -> Image.Image:
     except SampleError:
         raise
     except Exception as error:  # Pillow raises many types on damaged headers
-        if not headers.has_unsupported_pixels(data):
-            raise SampleError("label_undecodable") from error
-        is_tiff = image_format(data) == "TIFF"
-        what = "a TIFF of 64-bit or many-band pixels" if is_tiff else "a JPEG of more than 8 bits, or without loss"
-        raise SampleError("label_pixels", what) from error
+        unread = headers.unread_pixels(data)
+        raise SampleError("label_pixels" if unread else "label_undecodable", unread) from error
 
 
 def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segment.errors import SampleError, UsageError, did_you_mean
 from segment.images.label_images import read_label
 from segment.images.label_pixels import LabelPixels, first_few
+from segment.images.label_sources import parse_source, unambiguous
 from segment.job import LabelEncoding
 from segment.models.classes import VOID, Classes, Colour
 
@@ -89,7 +90,7 @@ class LabelDecoder:
         self.encoding = encoding
         self.allow_lossy = allow_lossy
         try:
-            self._set_tables({str(key): (remap or {})[key] for key in sorted(remap or {}, key=str)})
+            self._set_tables(unambiguous(remap or {}, self.parse_target))
         except ValueError as error:
             raise UsageError(f"label_remap: {error}") from None
 
@@ -294,24 +295,6 @@ def _pack(colour: Colour) -> int:
 
 def _packed(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     return (rgb[..., 0].astype(np.int32) << 16) | (rgb[..., 1].astype(np.int32) << 8) | rgb[..., 2]
-
-
-def parse_source(key: str) -> int | Colour:
-    """Return the label value or colour that a remap's key names. Raises ValueError."""
-    text = key.strip()
-    try:
-        if text.startswith("#") and len(text) == 7:
-            red, green, blue = bytes.fromhex(text[1:])
-            return red, green, blue
-        numbers = [int(part) for part in text.replace(",", " ").split()]
-        if all(0 <= number <= 255 for number in numbers):
-            if len(numbers) == 1:
-                return numbers[0]
-            if len(numbers) == 3:
-                return numbers[0], numbers[1], numbers[2]
-    except ValueError:
-        pass
-    raise ValueError(f"remap from {key!r}: not a label value (0-255) or a colour ('R,G,B' or '#rrggbb')")
 
 
 def _is_grey(rgb: NDArray[np.uint8]) -> bool:

@@ -81,8 +81,8 @@ class TiffSegments:
         self.segment_height = self._most_rows if self.is_tiled else min(self._most_rows, page.height)
         self.segment_width = page.number(_TILE_WIDTH, 0) if self.is_tiled else page.width
         self._set_segments()
-        is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled and self._planes == 1
-        is_plain = (is_as_opencv_takes_it or self.compression == PACKBITS) and not self.is_sparse
+        is_as_opencv_takes_it = self.compression == PACKBITS or (self.compression == NONE and not self.is_tiled)
+        is_plain = is_as_opencv_takes_it and self._planes == 1 and not self.is_sparse
         is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
         is_left = (is_plain and not self._is_swapped) or is_subsampled or page.number(_FILL_ORDER, 1) == 2
         self._unpacker = None if is_left or self._is_old_lzw else UNPACKERS.get(self.compression)
@@ -241,7 +241,7 @@ class TiffSegments:
         is_turned = self._page.number(_TURNING[0], 1) > 1
         is_plain = self.bits == 8 and self._samples != 2
         # of grey with alpha OpenCV takes both planes for grey; Pillow gives the bytes of 16 bits to the wrong pixels
-        is_in_planes = self._planes == 2 or (self._planes in (3, 4) and self.bits == 16 and self.compression == NONE)
+        is_in_planes = self._planes == 2 or (self._planes > 1 and self.compression in (NONE, PACKBITS))
         is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
         return (
             (self.compression in LEFT_TO_US and self._unpacker is not None)

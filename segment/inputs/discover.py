@@ -13,7 +13,7 @@ from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.findings import Findings, Reason
 from segment.inputs.lists.list_file import LIST_SUFFIXES, listed_urls, plan_list
 from segment.inputs.loose.files import plan_files, read_files
-from segment.inputs.loose.label_files import wanted_labels
+from segment.inputs.loose.pattern_labels import wanted_labels
 from segment.inputs.own_scope import scope_of
 from segment.inputs.parquet.footers import has_label_column, plan_parquet
 from segment.inputs.parquet.row_groups import read_parquet, read_row_ids
@@ -235,8 +235,8 @@ def _visible(found: Found, folders: Sequence[str], options: InputOptions, findin
                 leave("linked", entry)
         entries = Entries(entry for entry in entries if entry.link_to not in own_names)
     if left:
-        images = (entry for entry in entries if is_image(entry.url))
-        used = set(wanted_labels(found.base, images, options).values())
+        images, hidden_urls = (entry for entry in entries if is_image(entry.url)), {entry.url for _, entry in left}
+        used = {url for url in wanted_labels(found.base, images, options) if url in hidden_urls}
         left = [(why, entry) for why, entry in left if entry.url not in used]
     for why, entry in left:
         findings.leave_out(why, [relative_url(entry.url, found.base)])

@@ -75,6 +75,8 @@ def regroup(
         members, name = _union(text, classes.names)
         if twice := [classes.names[index] for index in members if index in united]:
             raise UsageError(f"merge = {text!r}: {twice[0]!r} is in another union already")
+        if name in united.values():
+            raise UsageError(f"merge = {text!r}: {name!r} is another union's name already: write one union of all")
         if len({index in ignored for index in members}) > 1:
             inner = next(classes.names[index] for index in members if index in ignored)
             raise UsageError(f"merge = {text!r}: {inner!r} is ignored and others are not: say which with --ignore")

@@ -66,11 +66,10 @@ class Attempt:
     ended: bool
 
 
-def read_attempts(ledger: Ledger, latest: int | None = None) -> list[Attempt]:
-    """Read the records of all attempts, or of the `latest` ones, oldest first."""
+def read_attempts(ledger: Ledger) -> list[Attempt]:
+    """Read the records of all attempts, oldest first."""
     names = {entry.url.rpartition("/")[2] for entry in ledger.store.list(ledger.url("runs"))}
     begun = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
-    begun = begun if latest is None else begun[-latest:]
     urls = [ledger.url("runs", f"{name}.json") for name in begun]
     records = in_order(ledger.store.read_if_exists, urls, name="attempts")
     return [

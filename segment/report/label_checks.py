@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.images.labels import parse_source
+from segment.images.label_sources import parse_source
 from segment.inputs.discover import has_label_column
 from segment.job import InputOptions
 from segment.metrics import Confusion

@@ -57,7 +57,8 @@ def write_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, most_p
     numbers = numbers_of(plan, report.parts, most_parts)
     groups = gallery(ledger, scores, task, read_notable(ledger, plan, report.card, report.total.confusion, numbers))
     errors = label_error_gallery(ledger, plan, task, report.parts, most_parts) if report.is_scored else None
-    html = render(report, task, scores, groups, _attempts(ledger), errors, list_images(ledger, scores))
+    earlier, latest = _attempts(ledger)
+    html = render(report, task, scores, groups, latest, errors, list_images(ledger, scores), earlier)
     url = ledger.url("report", "index.html")
     ledger.store.write(url, html.encode())
     return url
@@ -71,15 +72,17 @@ def render(
     attempts: AttemptSpeeds,
     errors: LabelErrorGallery | None = None,
     images: ImageList | None = None,
+    earlier: Sequence[Attempt] = (),
 ) -> str:
-    """Return the page as HTML; all text that comes from the input is escaped."""
+    """Return the page as HTML; all text that comes from the input is escaped. `earlier` attempts are only counted."""
     shown_images = [one for group in groups for one in group.exhibits]
     outlined = [one.exhibit for one in errors.regions] if errors else []
     return render_template(
         "report.html.j2",
         scripts=("report.js", "viewer.js", "images.js"),
         run_name=shown(basename(report.output)) or shown(report.output),
-        when=when_in_words([attempt.facts for attempt, _ in attempts]),
+        when=when_in_words([attempt.facts for attempt in (*earlier, *(attempt for attempt, _ in attempts))]),
+        earlier=len(earlier),
         command=command_of(report.run["job"]),
         gone=GONE,
         conventions=wording.CONVENTIONS,
@@ -137,14 +140,15 @@ def _shards(report: RunReport) -> dict[str, Any]:
     return {"lines": lowest[:_SHARDS_IN_FULL], "number": len(lines), "bars": charts.histogram(scored)}
 
 
-def _attempts(ledger: Ledger) -> AttemptSpeeds:
-    """Read the latest attempts with their speeds; a damaged record is left out."""
-    attempts = [attempt for attempt in read_attempts(ledger, _LATEST_ATTEMPTS) if attempt.facts]
-    return [(attempt, read_speed(ledger, attempt)) for attempt in attempts]
+def _attempts(ledger: Ledger) -> tuple[list[Attempt], AttemptSpeeds]:
+    """Read all attempts, the latest ones with their speeds; a damaged record is left out."""
+    attempts = [attempt for attempt in read_attempts(ledger) if attempt.facts]
+    earlier, latest = attempts[:-_LATEST_ATTEMPTS], attempts[-_LATEST_ATTEMPTS:]
+    return earlier, [(attempt, read_speed(ledger, attempt)) for attempt in latest]
 
 
 def _speed(attempts: AttemptSpeeds) -> dict[str, Any]:
-    """Return the throughput of the attempt with the most images, and the sums over all attempts."""
+    """Return the throughput of the attempt with the most images, and the sums over these attempts."""
     speeds = [speed for _, speed in attempts if speed]
     largest = max(speeds, key=lambda speed: speed.images, default=None)
     rates = largest.rates(min(_TIMELINE_BINS, max(1, len(largest.at) // 2))) if largest else np.empty(0)

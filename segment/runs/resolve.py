@@ -12,7 +12,8 @@ from typing import Any
 from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import UsageError
-from segment.images.labels import LabelDecoder, parse_source
+from segment.images.label_sources import parse_source
+from segment.images.labels import LabelDecoder
 from segment.inputs.discover import Discovery, Known, Spread, Unindexed, discover, index_more
 from segment.job import Job, job_record
 from segment.models.card import ModelCard

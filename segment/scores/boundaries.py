@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from segment.metrics import BoundaryCounts
 from segment.metrics.bootstrap import FEWEST, interval, score_of_resamples
 from segment.metrics.boundary import BoundaryScore, mean_boundary_iou
-from segment.metrics.conventions import Score
 from segment.metrics.regroup import Grouping
 from segment.models.card import ModelCard
 from segment.models.classes import Classes
@@ -23,7 +22,7 @@ from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 from segment.scores.image_counts import taken
-from segment.scores.scored import UnitCount
+from segment.scores.scored import ClassUnits, Draws, UnitCount, intervals_of
 
 REFUSED = (
     "no boundary IoU: boundaries were counted for the run's own classes and ignored classes, from which those of "
@@ -179,7 +178,7 @@ class BoundarySums:
     ) -> None:  # fmt: skip
         self._fraction, self._chosen = fraction, chosen
         self._total = BoundaryCounts.zeros(classes)
-        self._units = UnitCount(repeated=grouped)
+        self._units, self._class_units = UnitCount(repeated=grouped), ClassUnits(classes)
         self._sums = np.zeros((resamples, 3 * classes))
 
     def add(
@@ -192,11 +191,18 @@ class BoundarySums:
         self._total += boundaries.total()
         if units is not None and draws is not None:
             self._units.add(units[np.diff(boundaries.offsets) > 0])
-            self._sums += draws.T @ boundaries.by_role().reshape(len(draws), 3 * boundaries.classes)
+            by_role = boundaries.by_role()
+            self._class_units.add(units, by_role)
+            self._sums += draws.T @ by_role.reshape(len(draws), 3 * boundaries.classes)
 
-    def draws(self) -> Score | None:
+    def draws(self) -> Draws | None:
         """Return the scores of the resamples; None without them, or with too few units."""
-        return score_of_resamples(self._sums, self._total.score) if int(self._units) >= FEWEST else None
+        if int(self._units) < FEWEST:
+            return None
+        point = self._total.score
+        drawn = score_of_resamples(self._sums, point)
+        varied = self._class_units.several & (point.labelled > 0)
+        return Draws(drawn, {"mean": mean_boundary_iou(drawn, self._chosen)}, varied)
 
     def scored(self) -> BoundaryScore:
         """Return the boundary IoU, with intervals if there are resamples and two or more units."""
@@ -206,8 +212,8 @@ class BoundarySums:
             return point
         return replace(
             point,
-            interval=interval(mean_boundary_iou(drawn, self._chosen)),
-            class_intervals=tuple(interval(draws) for draws in drawn.iou.T),
+            interval=interval(drawn.figures["mean"]),
+            class_intervals=intervals_of(drawn.score.iou, drawn.varied),
         )
 
 

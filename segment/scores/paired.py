@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from segment.metrics.bootstrap import Interval, interval
 from segment.metrics.boundary import BoundaryScore, mean_boundary_iou
-from segment.metrics.conventions import FIGURES, roles
+from segment.metrics.conventions import FIGURES, Score, roles
 from segment.metrics.regroup import Grouping
 from segment.scores.boundaries import BoundarySums, ImageBoundaries
 from segment.scores.image_counts import ImageCounts
@@ -135,7 +135,7 @@ class PairSums:
                 name: _change([one.figures[name] for one in points], [one.figures[name] for one in draws])
                 for name in FIGURES
             },
-            {kind: _class_changes(kind, points, draws) for kind in OF_CLASS},
+            {kind: _class_changes(kind, [one.score for one in points], draws) for kind in OF_CLASS},
             self._boundary() if self._boundaries else None,
         )
 
@@ -143,12 +143,12 @@ class PairSums:
         a, b = (sums.scored() for sums in self._boundaries)
         draws = [found for sums in self._boundaries if (found := sums.draws()) is not None]
         means = [float(mean_boundary_iou(one.score, self._chosen)) for one in (a, b)]
-        values = zip(a.score.iou.tolist(), b.score.iou.tolist(), strict=True)
+        scores = a.score, b.score
         return PairedBoundaries(
             a,
             b,
-            _change(means, [mean_boundary_iou(one, self._chosen) for one in draws]),
-            tuple(_change(pair, [one.iou.T[index] for one in draws]) for index, pair in enumerate(values)),
+            _change(means, [one.figures["mean"] for one in draws]),
+            _class_changes("iou", scores, draws),
         )
 
 
@@ -158,10 +158,14 @@ def _is_labelled(counts: ImageCounts, grouping: Grouping) -> NDArray[np.bool_]:
     return counts.regrouped(grouping).pixels_in(np.any(role < len(grouping.names), axis=0)) > 0
 
 
-def _class_changes(kind: str, points: list[Scored], draws: list[Draws]) -> tuple[Change, ...]:
-    values = zip(*(getattr(one.score, kind).tolist() for one in points), strict=True)
+def _class_changes(kind: str, points: Sequence[Score], draws: Sequence[Draws]) -> tuple[Change, ...]:
+    """Return the change of a score of each class; no interval where a run has none."""
+    values = zip(*(getattr(one, kind).tolist() for one in points), strict=True)
     drawn = [getattr(one.score, kind).T for one in draws]
-    return tuple(_change(pair, [one[index] for one in drawn]) for index, pair in enumerate(values))
+    return tuple(
+        _change(pair, [one[index] for one in drawn] if all(one.varied[index] for one in draws) else [])
+        for index, pair in enumerate(values)
+    )
 
 
 def _change(values: Sequence[float], draws: Sequence[NDArray[np.float64]]) -> Change:

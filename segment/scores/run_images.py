@@ -238,15 +238,16 @@ def sum_by_slice(
     Raises:
         UsageError: there are no slices, or too many.
     """
-    without = 0
+    without = images = 0
     sums: dict[int, Sums[B, R]] = {}
     for block in blocks():
         overall.add(block)
         if slices is not None:
             numbers = slices.numbers_of(block.sliced)
+            images += len(numbers)
             without += int(np.count_nonzero(numbers < 0))
             _add_slices(sums, block, numbers, range(at_once), new)
-    if slices is None:
+    if slices is None or not images:
         return BySlice({})
     values = slices.in_order()
     found = {number: one.result() for number, one in sums.items()}

@@ -16,7 +16,7 @@ from segment.metrics.conventions import ratio, roles
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
 from segment.scores.image_counts import ImageCounts
-from segment.store.names import count, shown
+from segment.store.names import count, listed, shown
 
 FEW = 30  # units below which an interval of the percentile bootstrap is noticeably too narrow,
 _VERY_FEW = 10  # and below which it misses the truth in more than a tenth of the cases: of two units, in half of them
@@ -51,7 +51,7 @@ class Scored:
         score: by class.
         figures: the scores that are one number, by name (`metrics.conventions.FIGURES`); NaN where undefined.
         intervals: of 95 %, by figure; empty where there are none.
-        class_intervals: of each class's IoU.
+        class_intervals: of each class's IoU; None for a class without a label, or that is counted in one unit alone.
         unlabelled: share of the resamples without a label of the class, by class: these are not in its interval. Of a
             few units some resamples draw none: these are in no interval, and not counted here.
         boundary: boundary IoU; None for a run without, or where the classes are not those of the run.
@@ -93,6 +93,13 @@ class Scored:
             )
             lines[0] += f": {how}"
         shares = dict(zip(names, self.unlabelled, strict=False))
+        alone = [
+            shown(name)
+            for name, bounds, labelled in zip(names, self.class_intervals, self.score.labelled, strict=False)
+            if bounds is None and labelled
+        ]
+        if alone:
+            lines.append(f"in one {kind[:-1]} alone, and so without an interval: {listed(alone, _TOLD)}")
         rare = [name for name in sorted(shares, key=shares.__getitem__, reverse=True) if shares[name] >= _RARE]
         if rare:
             told = ", ".join(f"{shown(name)} ({100 * shares[name]:.0f} %)" for name in rare[:_TOLD])
@@ -125,10 +132,14 @@ def score_total(confusion: Confusion, images: int, protocol: Protocol, image_mea
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """The scores of resamples: those by class, and those that are one number, `float64[resamples]` by name."""
+    """The scores of resamples: those by class, and those that are one number, `float64[resamples]` by name.
+
+    `varied` says of each class whether it has a label and is counted in several units, so that there is an interval.
+    """
 
     score: Score
     figures: Mapping[str, NDArray[np.float64]]
+    varied: NDArray[np.bool_]
 
 
 def with_intervals_of(point: Scored, draws: Draws) -> Scored:
@@ -139,9 +150,14 @@ def with_intervals_of(point: Scored, draws: Draws) -> Scored:
     return replace(
         point,
         intervals={name: interval(values) for name, values in draws.figures.items()},
-        class_intervals=tuple(interval(values) for values in draws.score.iou.T),
+        class_intervals=intervals_of(draws.score.iou, draws.varied),
         unlabelled=tuple(missing.mean(axis=0).tolist()) if held.any() else (),
     )
+
+
+def intervals_of(draws: NDArray[np.float64], varied: NDArray[np.bool_]) -> tuple[Interval | None, ...]:
+    """Return the interval of each class, given draws `float64[resamples, C]`; None where units do not vary."""
+    return tuple(interval(values) if varies else None for values, varies in zip(draws.T, varied, strict=True))
 
 
 def image_mious(counts: ImageCounts, protocol: Protocol) -> NDArray[np.float64]:
@@ -186,6 +202,30 @@ class UnitCount:
         return len(self._known)
 
 
+class ClassUnits:
+    """Whether a class is counted in several units, which are added a block at a time.
+
+    Args:
+        classes: C.
+
+    Attributes:
+        several: `bool[C]`.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.several = np.zeros(classes, np.bool_)
+        self._first, self._is_known = np.zeros(classes, np.uint64), np.zeros(classes, np.bool_)
+
+    def add(self, units: NDArray[np.uint64], by_role: NDArray[np.float64]) -> None:
+        """Add the units of n images, and their TP, FP and FN by class, `float64[n, 3, C]`."""
+        if not len(units):
+            return
+        counted = by_role.any(axis=1)
+        self._first = np.where(self._is_known, self._first, units[counted.argmax(axis=0)])
+        self._is_known |= counted.any(axis=0)
+        self.several |= (counted & (units[:, None] != self._first)).any(axis=0)
+
+
 class ScoreSums:
     """A set of images as it is scored: what is summed over them, a block at a time.
 
@@ -205,7 +245,7 @@ class ScoreSums:
         grouping = protocol.grouping
         self._protocol = protocol
         self._roles = roles(len(grouping.names), grouping.ignored, protocol.convention)
-        self._units = UnitCount(repeated=grouped)
+        self._units, self._class_units = UnitCount(repeated=grouped), ClassUnits(len(grouping.names))
         self._sums = np.zeros((resamples, 3 * len(grouping.names) + 2 * self._is_mean)) if resamples else None
         self._mious, self._scored = 0.0, 0
         self.total = Confusion.zeros(len(grouping.of_class))
@@ -234,6 +274,7 @@ class ScoreSums:
         self.total += counts.total()
         by_role = counts.regrouped(self._protocol.grouping).by_role(self._roles)
         self._units.add(units[by_role.any(axis=(1, 2)) if counted is None else counted])
+        self._class_units.add(units, by_role)
         features = [by_role.reshape(len(counts), 3 * len(self._protocol.grouping.names))]
         if self._is_mean:
             mious = image_mious(counts, self._protocol)
@@ -258,7 +299,7 @@ class ScoreSums:
         figures = drawn.figures(self._protocol.grouping.chosen)
         if self._is_mean:
             figures["miou"] = ratio(self._sums[:, -2], self._sums[:, -1])
-        return Draws(drawn, figures)
+        return Draws(drawn, figures, self._class_units.several & (point.score.labelled > 0))
 
     def scored(self) -> Scored:
         """Return the score of all images, with intervals if there are resamples and two or more units."""

@@ -6,6 +6,8 @@ import tempfile
 import threading
 import weakref
 from array import array
+from collections.abc import Iterable
+from typing import Any
 
 import pyarrow as pa
 
@@ -76,3 +78,24 @@ class SpooledBatches:
             start, stop = self._stops[number], self._stops[number + 1]
             self._file.seek(start)
             return self._file.read(stop - start), self._sizes[number]
+
+
+def batch_of(columns: Iterable[Iterable[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch of columns of values; text is stored as bytes, as names of local files need not be UTF-8."""
+    arrays = [
+        pa.array([text.encode("utf-8", "surrogatepass") for text in values], field.type)
+        if pa.types.is_binary(field.type)
+        else pa.array(list(values), field.type)
+        for field, values in zip(schema, columns, strict=True)
+    ]
+    return pa.record_batch(arrays, schema=schema)
+
+
+def columns_of(batch: pa.RecordBatch) -> list[list[Any]]:
+    """Return the columns of values that `batch_of` has stored."""
+    return [texts_of(column) if pa.types.is_binary(column.type) else column.to_pylist() for column in batch.columns]
+
+
+def texts_of(column: pa.Array) -> list[str]:
+    """Return the texts of a column of bytes."""
+    return [data.decode("utf-8", "surrogatepass") for data in column.to_pylist()]

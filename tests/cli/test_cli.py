@@ -263,6 +263,12 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
             "run in out -m x --label-remap 7",
             "--label-remap takes KEY=VALUE, for example --label-remap 64,0,128=Vehicle",
         ),
+        (
+            "run in out -m x --label-remap 7=a --label-remap 7=b",
+            "--label-remap 7 is given twice, with different values",
+        ),
+        ("run in out -m x --storage-option k=s1 --storage-option k=s2", "--storage-option k is given twice"),
+        ("run in out -m unet-camvid-onnx-0001 --label-remap 7=1 --label-remap 07=2", "contradict each other"),
         ("run in out -m x --label-pattern {nope}.png", "--label-pattern: label_pattern takes {stem}, {dir} and {name}"),
         ("run in out -m x --storage-option hunter2", "--storage-option takes key=value"),
         ("run in out -m unet-camvid-onnx-0001 --label-remap 7=Cars", "label_remap: remap to 'Cars': not a class name"),

@@ -17,7 +17,7 @@ from segment.errors import SampleError
 from segment.images import tiff_raster
 from segment.images.codec import decode_picture
 from segment.images.label_images import read_label
-from segment.images.tiff_tags import LONG, Field
+from segment.images.tiff_tags import LONG, SHORT, Field
 from tests.bombs import encoded, tiff
 
 LIMIT = 1 << 24
@@ -150,3 +150,62 @@ def test_a_number_of_bits_that_is_no_number_is_a_damaged_image(kind: int) -> Non
         decode_picture(data, LIMIT)
     with pytest.raises(SampleError, match="undecodable"):
         read_label(data, (4, 4), 1, as_colour=False, allow_lossy=False)
+
+
+GREY, COLOURS = np.arange(64, dtype=np.uint8).reshape(8, 8), np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "kind"),
+    [
+        (np.dstack([GREY, GREY]).astype(np.uint16), {"planarconfig": "contig"}, "grey pixels, 2 samples of 16 bits"),
+        (np.dstack([GREY, GREY]), {"photometric": "miniswhite", "planarconfig": "contig"},
+         "grey pixels, 2 samples of 8 bits"),
+        (COLOURS.transpose(2, 0, 1), {"planarconfig": "separate"}, "grey pixels, 3 samples of 8 bits"),
+        (GREY.astype(np.int8), {}, "signed numbers of 8 bits"),
+        (GREY.astype(np.uint16), {"photometric": "palette", "colormap": np.zeros((3, 1 << 16), np.uint16)},
+         "palette pixels, 1 sample of 16 bits"),
+        (GREY > 9, {"photometric": 32803, "extratags": [(33421, "H", 2, (2, 2)), (33422, "B", 4, (0, 1, 1, 2))]},
+         "raw sensor pixels, 1 sample of 1 bits"),
+        (COLOURS, {"photometric": "rgb", "compression": "jpegxl"}, "compression 50002"),
+    ],
+)  # fmt: skip
+def test_a_sound_tiff_that_is_not_read_does_not_count_as_damaged(pixels: Any, options: Any, kind: str) -> None:
+    with pytest.raises(SampleError) as caught:
+        decode_picture(written(pixels, **options), LIMIT)
+    assert (caught.value.code, caught.value.detail) == ("pixel_format", f"a TIFF of {kind}")
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("photometric", [0, 1, 3])
+def test_few_bits_a_pixel_are_read(bits: int, photometric: int) -> None:
+    """OpenCV reads none of these but palettes of 4 bits."""
+    values, colours = GREY % (1 << bits), np.random.default_rng(0).integers(0, 256, (3, 1 << bits))
+    packed = np.packbits((values[..., None] >> np.arange(bits - 1, -1, -1)) & 1)
+    places = [Field(273, LONG, [16]), Field(279, LONG, [len(packed)])]
+    shown = [Field(262, SHORT, [photometric]), Field(320, SHORT, (257 * colours).ravel().tolist())]
+    found = decode_picture(
+        tiff([*places, *shown[: 1 + (photometric == 3)], Field(258, SHORT, [bits])], bytes(packed)), LIMIT
+    )
+    levels = values * (255 // ((1 << bits) - 1))
+    grey = 255 - levels if photometric == 0 else levels
+    assert np.array_equal(found.pixels, colours.T[values] if photometric == 3 else grey[..., None].repeat(3, axis=2))
+
+
+@pytest.mark.parametrize("compression", ["none", "packbits"])
+def test_planes_are_read(compression: str) -> None:
+    """Of four without stated alpha OpenCV refuses one; of two it takes both for grey."""
+    options = {"planarconfig": "separate", "compression": compression}
+    planes = np.concatenate([COLOURS.transpose(2, 0, 1), GREY[None]])
+    found = decode_picture(written(planes, photometric="rgb", extrasamples=["unspecified"], **options), LIMIT)
+    assert np.array_equal(found.pixels, COLOURS)
+    found = decode_picture(written(planes[2:], extrasamples=["unassalpha"], **options), LIMIT)
+    assert np.array_equal(found.pixels, COLOURS[..., 2:].repeat(3, axis=2))
+
+
+def test_inks_of_16_bits_are_read_as_those_of_8() -> None:
+    inks = np.random.default_rng(0).integers(0, 65536, (8, 8, 4), dtype=np.uint16)
+    deep, plain = (
+        decode_picture(written(each, photometric="separated"), LIMIT) for each in (inks, (inks >> 8).astype(np.uint8))
+    )
+    assert np.abs(deep.pixels.astype(int) - plain.pixels).max() <= 1  # of two decoders

@@ -354,9 +354,9 @@ FOUR = np.dstack([RGB, MASK])
         (tiff(np.dstack([MASK, MASK]), t338=(0,)), "a TIFF with a band of no stated meaning"),
         (tiff(FOUR, photometric=2, t338=(0,)), "a TIFF with a band of no stated meaning"),
         (tiff(FOUR.astype(np.uint16), photometric=2, t338=(0,)), "a TIFF with a band of no stated meaning"),
-        (tiff(MASK.astype(np.float64), sample_format=3), "a TIFF of 64-bit or many-band pixels"),
-        (tiff(MASK.astype(np.int64), sample_format=2), "a TIFF of 64-bit or many-band pixels"),
-        (tiff(np.dstack([MASK] * 5), t338=(0,) * 4), "a TIFF of 64-bit or many-band pixels"),
+        (tiff(MASK.astype(np.float64), sample_format=3), "a TIFF of floating-point numbers of 64 bits"),
+        (tiff(MASK.astype(np.int64), sample_format=2), "a TIFF of signed numbers of 64 bits"),
+        (tiff(np.dstack([MASK] * 5), t338=(0,) * 4), "a TIFF of grey pixels, 5 samples of 8 bits"),
     ],
 )
 def test_pixels_that_cannot_be_read_exactly_are_refused_by_name(data: bytes, detail: str) -> None:

@@ -131,7 +131,7 @@ def test_planes_with_alpha_are_read_as_interleaved(bits: int, bands: int, layout
 
 def test_two_planes_of_other_compressions_are_refused_in_words() -> None:
     options = {"photometric": "minisblack", "extrasamples": ["unassalpha"], "planarconfig": "separate"}
-    data = written(np.zeros((2, 20, 30), np.uint8), compression="packbits", **options)
+    data = written(np.zeros((2, 32, 32), np.uint8), compression="jpeg", tile=(16, 16), **options)
     with pytest.raises(SampleError, match="write it interleaved"):
         codec.decode(data, LIMIT)
 
@@ -140,9 +140,9 @@ def test_two_planes_of_other_compressions_are_refused_in_words() -> None:
 @pytest.mark.parametrize("layout", [SMALL, STRIPS])
 def test_many_planes_are_refused_as_many_bands(compression: str, layout: dict[str, Any]) -> None:
     data = written(np.zeros((7, 37, 53), np.uint8), planarconfig="separate", compression=compression, **layout)
-    with pytest.raises(SampleError, match="many-band"):
+    with pytest.raises(SampleError, match="7 samples of 8 bits"):
         codec.decode(data, LIMIT)
-    with pytest.raises(SampleError, match="many-band"):
+    with pytest.raises(SampleError, match="7 samples of 8 bits"):
         raster(data).read(0, 0, 20, 20)
 
 

@@ -10,6 +10,7 @@ from segment.errors import InputChanged, StoreError, UsageError
 from segment.inputs.discover import Discovery, Sample, discover, read_part
 from segment.inputs.patterns import _expand_braces
 from segment.job import InputOptions
+from segment.store import sorted_rows
 from segment.store.client import Store
 
 STORE = Store()
@@ -212,6 +213,24 @@ def test_label_pattern_beside_the_images_as_camvid_has_it(tmp_path: Path) -> Non
 def test_label_pattern_of_the_same_stem_beside_the_images(tmp_path: Path) -> None:
     found = find(write(tmp_path, "a.jpg", "a.png", "x/b.jpg", "x/b.png"), label_pattern="{dir}/{stem}.png")
     assert [(s.id, s.label) for s in samples(found)] == [("a.jpg", b"a.png"), ("x/b.jpg", b"x/b.png")]
+
+
+@pytest.mark.parametrize("piece", [2, 1000])
+def test_label_pattern_whose_labels_are_images_of_the_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    """In another order than the images, one shared, one image its own label, one both image and label."""
+    monkeypatch.setattr(sorted_rows, "_PIECE", piece)
+    monkeypatch.setattr(sorted_rows, "_BLOCK", 1)
+    write(tmp_path, *(f"{name}.png" for name in ("1_a", "1_b", "2_a", "2_b", "3_a", "3_b", "4_c")), "note.txt")
+    found = find(tmp_path, label_pattern="{stem%_a}_b.png")
+    assert [(s.id, s.label) for s in samples(found)] == [
+        ("1_a.png", b"1_b.png"), ("2_a.png", b"2_b.png"), ("3_a.png", b"3_b.png"), ("4_c.png", None),
+    ]  # fmt: skip
+    assert "left out: 1 file of another kind: .txt x 1; e.g. note.txt" in found.lines
+    found = find(tmp_path, label_pattern="{dir}/1_b.png")
+    assert [s.label for s in samples(found)] == [None, *[b"1_b.png"] * 6][1:]
+    assert "warning: 5 images have the label file of another image, e.g. " in "\n".join(found.lines)
 
 
 def test_label_pattern_outside_the_input(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def test_what_is_ignored_and_chosen() -> None:
         ({"merge": ["Pole+Sign="]}, "write two or more classes"),
         ({"merge": ["Pole+Lamp=Thin"]}, "merge: no class 'Lamp'"),
         ({"merge": ["Pole+Sign=Thin", "Sign+Road=Flat"]}, "'Sign' is in another union already"),
+        ({"merge": ["Pole+Sign=Thin", "Road+Sky=Thin"]}, "'Thin' is another union's name already"),
         ({"merge": ["Pole+Sign=Road"]}, "'Road' is a class already"),
         ({"merge": ["Pole+Void-like=Thin"]}, "'Void-like' is ignored and others are not: say which with --ignore"),
         ({"chosen": ["Void-like"]}, "classes: 'Void-like' is ignored"),

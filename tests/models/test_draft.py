@@ -248,7 +248,16 @@ def test_of_several_outputs_the_largest_is_taken(tmp_path: Path) -> None:
     found = draft_card(str(written(tmp_path, graph)))
 
     assert found.card.output.name == "y"
-    assert 'GUESS: the first of the largest outputs; others may be auxiliary heads. Otherwise: "aux"' in found.text
+    assert "GUESS: the largest output, of equal ones the first not called auxiliary" in found.text
+    assert any("output.name" in remark for remark in found.remarks)
+
+
+def test_of_equal_outputs_one_that_is_called_auxiliary_is_not_the_mask(tmp_path: Path) -> None:
+    graph = net(
+        tail=[node("Neg", "scores", "aux_out"), node("Identity", "scores", "y")],
+        outputs={"aux_out": [1, 4, 24, 32], "y": [1, 4, 24, 32]},
+    )
+    assert draft_card(str(written(tmp_path, graph))).card.output.name == "y"
 
 
 def test_one_channel_is_a_sigmoid(tmp_path: Path) -> None:

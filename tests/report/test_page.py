@@ -294,6 +294,21 @@ def test_attempts_tell_when_and_where(place: Place) -> None:
     assert set(speed.stages) == {"read", "decode", "infer", "encode", "write"}
 
 
+def test_of_many_attempts_the_latest_have_speeds_and_all_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    place.add("a.png", 1)
+    place.run()
+    (record,) = (place.output / "runs").glob("*.json")
+    (record.parent / "0.json").write_text(json.dumps(json.loads(record.read_text()) | {"began": "2001-02-03T04:05Z"}))
+    assert "Of the latest" not in written(place)
+    monkeypatch.setattr(page, "_LATEST_ATTEMPTS", 1)
+    html = written(place)
+    assert "Of the latest 1 of 2 attempts" in html
+    assert "2001-02-03 04:05 UTC to " in html
+
+
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 

@@ -263,7 +263,7 @@ def test_runs_of_other_images_are_refused(write: Write) -> None:
     with pytest.raises(
         UsageError, match=r"no image in common; they are matched by id: A has 'north/00.png', B has 'nor"
     ):
-        api.compare(a, b)
+        api.compare(a, b, by="folder")
     with pytest.raises(UsageError, match="another size in the other one"):
         api.compare(a, write([Made(IDS[0], ONES[0][:3])]))
 
@@ -295,7 +295,7 @@ def test_counts_that_are_not_those_of_the_statistics_are_refused(write: Write) -
     first, second = sorted(b.glob("masks/s/*"))[:2]
     first.write_bytes((a / "masks" / "s" / first.name).read_bytes())
     with pytest.raises(SegmentError, match="are not those under"):
-        api.compare(a, b)
+        api.compare(a, b, by="folder")
     assert second.exists()
 
 

@@ -280,6 +280,28 @@ def test_a_class_that_many_resamples_miss_is_told() -> None:
     assert any(line.startswith(told) for line in found.notes(CARD.classes.names))
 
 
+def test_a_class_of_one_unit_and_one_without_a_label_have_no_interval() -> None:
+    """The one unit is an image, or a group of two; no draw of it says how another one would vary."""
+    matrices = np.zeros((6, 5, 4), np.int64)
+    matrices[:, 0, 0] = 10
+    matrices[2:4, 1, 1], matrices[2:4, 1, 0] = 5, (1, 3)
+    matrices[:, 0, 2] = 1  # predicted, never labelled
+    units = np.arange(6) // 2
+    protocol = Protocol(regroup(CARD.classes), "omz", "omz")
+    for grouped, numbers in ((True, units), (False, np.arange(6))):
+        sums = ScoreSums(protocol, 200, grouped=grouped)
+        for block in (slice(0, 3), slice(3, 6)):
+            draws = Bootstrap(200).draws(numbers[block])
+            sums.add(counts_of(matrices[block]), numbers[block].astype(np.uint64), draws)
+        found = sums.scored()
+        sky, road, car, _ = found.class_intervals
+        assert sky is not None
+        assert ((road is None), car) == (grouped, None)
+        kind = "groups" if grouped else "images"
+        told = "in one group alone, and so without an interval: 'Road'"
+        assert (told in found.notes(CARD.classes.names, kind)) is grouped
+
+
 def test_resamples_that_draw_no_image_are_in_no_interval_and_blamed_on_no_class() -> None:
     """Of three images these are 5 % of the resamples."""
     matrices = np.zeros((3, 5, 4), np.int64)

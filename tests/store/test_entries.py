@@ -53,6 +53,14 @@ def test_pieces_in_any_order_are_sorted(packed: int) -> None:
     assert list(found) == [found[number] for number in range(100)] == [entry(number) for number in range(100)]
 
 
+def test_pieces_that_overlap_are_sorted_and_what_is_listed_last_is_kept(packed: int) -> None:
+    pieces = [[entry(number) for number in range(first, 90, 3)] for first in (0, 1, 2, 1)]
+    pieces[3] = [Entry(one.url, 7, "again") for one in pieces[3]]
+    found = Entries.of_pieces(pieces)
+    assert [one.url for one in found] == [entry(number).url for number in range(90)]
+    assert [number for number, one in enumerate(found) if one.etag == "again"] == [*range(1, 90, 3)]
+
+
 def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spooled_batches, "IN_MEMORY", 100)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -10,8 +10,9 @@ from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.large_files import large_spans, select_tiffs
 from segment.inputs.lookup import in_threads
-from segment.inputs.loose.label_files import Labels, labels_by_pattern, labels_by_stem
+from segment.inputs.loose.label_files import Labels, labels_by_stem
 from segment.inputs.loose.label_hints import suggest_labels
+from segment.inputs.loose.pattern_labels import labels_by_pattern
 from segment.inputs.parts import (
     NOT_ALLOWED,
     UNKNOWN,
@@ -72,8 +73,8 @@ def plan_files(
         labels = labels_by_pattern(base, images, everything, options, store, findings, whole=whole)
     elif options.labels is not None:
         labels = labels_by_stem(base, images, to_url(options.labels), options, store, findings)
-    if labels.used is not None or not are_images:
-        findings.leave_out_files(relative_url(url, base) for url in entries.urls() if labels.leaves(url))
+    if labels.may_be_inside or not are_images:
+        findings.leave_out_files(relative_url(url, base) for url in labels.left_over(entries.urls()))
     if labels.number:
         _refuse_undecodable_names(label.url for _, label in labels.pairs() if label)
     if not labels.number:

@@ -1,24 +1,32 @@
-"""Labels of loose images: find them by relative path or by a label pattern."""
+"""Labels of loose images: find them by relative path."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from itertools import groupby, islice, repeat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, groupby, islice, repeat
+from operator import itemgetter
+
+import pyarrow as pa
 
 from segment.errors import UsageError
 from segment.inputs.findings import Findings, by_reason
 from segment.inputs.label_names import infer_pattern
-from segment.inputs.label_patterns import expand_pattern, stem_of
-from segment.inputs.lookup import look_up
+from segment.inputs.label_patterns import stem_of
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.entries import Entries
 from segment.store.local_files import with_hint
 from segment.store.names import count, examples, is_image, is_label, shown, skip_reason, suffix_of
-from segment.store.urls import join_url, relative_url, to_url
+from segment.store.sorted_rows import SortedRows, beside, not_in
+from segment.store.urls import join_url, relative_url
 
 _TRIED = 100_000  # names that a pattern is sought in
+_FEW = 10_000  # labels whose names begin alike, that are in memory at once
+_URLS = pa.schema([("url", pa.binary())])
+_WANTED = pa.schema([("stem", pa.binary()), ("image", pa.int64())])
+_USES = pa.schema([("image", pa.int64()), ("url", pa.binary()), ("size", pa.int64()), ("etag", pa.binary())])
+_LABELS = pa.schema([("stem", pa.binary()), ("is_other", pa.bool_()), *list(_USES)[1:]])
 
 
 class Labels:
@@ -28,17 +36,19 @@ class Labels:
         images: the images, in order.
         labels: the label of each image, in the order of the images; one without a URL stands for none. None: no image
             has one.
-        used: URLs of images and labels, where the input holds labels, too.
+        used: yields the URLs of the labels, sorted, where the input may hold them, too.
 
     Attributes:
-        images, used: as given.
+        images: as given.
+        may_be_inside: whether the input may hold the labels, too.
         number: of images with a label.
     """
 
     def __init__(
-        self, images: Sequence[Entry], labels: Entries | None = None, used: Container[str] | None = None
+        self, images: Sequence[Entry], labels: Entries | None = None, used: Callable[[], Iterator[str]] | None = None
     ) -> None:
-        self.images, self._labels, self.used = images, labels, used
+        self.images, self._labels, self._used = images, labels, used
+        self.may_be_inside = used is not None
         self.number = sum(map(bool, labels.urls())) if labels else 0
 
     def pairs(self) -> Iterator[tuple[Entry, Entry | None]]:
@@ -47,12 +57,14 @@ class Labels:
             return zip(self.images, repeat(None))
         return ((image, label if label.url else None) for image, label in zip(self.images, self._labels, strict=True))
 
-    def leaves(self, url: str) -> bool:
-        """Return whether an object of the input is neither an image nor a label."""
-        return not is_image(url) if self.used is None else url not in self.used
+    def left_over(self, urls: Iterable[str]) -> Iterator[str]:
+        """Yield those objects of the input, sorted by URL, that are neither image nor label."""
+        if self._used is None:
+            return (url for url in urls if not is_image(url))
+        return not_in(not_in(urls, (image.url for image in self.images)), self._used())
 
 
-_NONE = Entry("", -1, "")
+NO_LABEL = Entry("", -1, "")
 
 
 def labels_by_stem(
@@ -94,8 +106,8 @@ def labels_by_stem(
         )
         raise UsageError(with_hint(message, folder))
     bare = (relative_url(image.url, base) for image, label in labels.pairs() if not label)
-    _report_bare(len(images) - labels.number, len(images), bare, folder, findings)
-    _report_shared(matches.shared, matches.first_shared, findings)
+    report_bare(len(images) - labels.number, len(images), bare, folder, findings)
+    report_shared(matches.shared, matches.first_shared, findings)
     return labels
 
 
@@ -115,7 +127,7 @@ class _Matches:
         self.shared, self.first_shared, self._most = 0, "", 1
 
     def of(self, images: Iterable[Entry], base: str, labels: Iterable[Entry], folder: str) -> Iterator[Entry]:
-        """Yield the label of each image, or `_NONE`."""
+        """Yield the label of each image, or `NO_LABEL`."""
         left = _by_beginning(labels, folder)
         beginning, held = next(left, _END)
         for wanted, some in _by_beginning(images, base):
@@ -124,9 +136,13 @@ class _Matches:
                 beginning, held = next(left, _END)
             fitting: list[Entry] = []
             if beginning == wanted:
-                fitting = list(held)
+                fitting = list(islice(held, _FEW + 1))
+            if len(fitting) > _FEW:
+                yield from self._of_many(some, base, chain(fitting, held), folder)
+            else:
+                yield from self._of_same(some, base, fitting, folder)
+            if beginning == wanted:
                 beginning, held = next(left, _END)
-            yield from self._of_same(some, base, fitting, folder)
         while beginning < _END[0]:
             self._leave_out(held)
             beginning, held = next(left, _END)
@@ -138,15 +154,44 @@ class _Matches:
             by_stem.setdefault(stem_of(relative_url(label.url, folder)), label)
         used: Counter[str] = Counter()
         for image in images:
-            label = by_stem.get(stem_of(relative_url(image.url, base)), _NONE) if by_stem else _NONE
+            label = by_stem.get(stem_of(relative_url(image.url, base)), NO_LABEL) if by_stem else NO_LABEL
             if label.url:
                 used[label.url] += 1
             yield label
         self._leave_out(label for label in labels if label.url not in used)
         for url, number in used.items():
-            self.shared += number - 1
-            if number > self._most:
-                self.first_shared, self._most = url, number
+            self._count(url, number)
+
+    def _of_many(self, images: Iterable[Entry], base: str, labels: Iterable[Entry], folder: str) -> Iterator[Entry]:
+        """Do the same for too many labels for memory, as in a folder with a dot in its name: sort both by stem."""
+        by_stem = SortedRows(((*_stem_and_rank(e, folder), e.url, e.size, e.etag) for e in labels), _LABELS)
+        wanted = SortedRows(((_stem_and_rank(e, base)[0], number) for number, e in enumerate(images)), _WANTED)
+
+        def matches() -> Iterator[tuple[str, list[tuple[str, int, str]], list[int] | None]]:
+            held = ((stem, [row[2:] for row in same]) for stem, same in groupby(by_stem, key=itemgetter(0)))
+            users = ((stem, [number for _, number in same]) for stem, same in groupby(wanted, key=itemgetter(0)))
+            return beside(held, users)
+
+        uses = SortedRows(((number, *held[0]) for _, held, users in matches() for number in users or ()), _USES)
+        numbers = ((number, None) for number in range(sum(1 for _ in wanted)))
+        for _, _, label in beside(numbers, ((number, (url, size, etag)) for number, url, size, etag in uses)):
+            yield Entry(*label) if label else NO_LABEL
+        idle = SortedRows(((row[0],) for _, held, users in matches() for row in held[bool(users) :]), _URLS)
+        self._leave_out(Entry(url, -1, "") for (url,) in idle)
+        firsts = [(-users[0], held[0][0], len(users)) for _, held, users in matches() if users and len(users) > 1]
+        for _, url, number in sorted(firsts, reverse=True):
+            self._count(url, number)
+
+    def _count(self, url: str, users: int) -> None:
+        self.shared += users - 1
+        if users > self._most:
+            self.first_shared, self._most = url, users
+
+
+def _stem_and_rank(entry: Entry, folder: str) -> tuple[str, bool]:
+    """Return the stem of a label below a folder, and what sorts a PNG before others of its stem: it is lossless."""
+    name = relative_url(entry.url, folder)
+    return stem_of(name), suffix_of(name) != ".png"
 
 
 _END: tuple[str, Iterator[Entry]] = ("\U0010ffff" * 4096, iter(()))  # after every name: none is as long
@@ -180,7 +225,7 @@ def _label_files(base: str, folder: str, options: InputOptions, store: Store, fi
             findings.leave_out("label_format", [name])
 
 
-def _report_bare(number: int, images: int, bare: Iterable[str], folder: str, findings: Findings) -> None:
+def report_bare(number: int, images: int, bare: Iterable[str], folder: str, findings: Findings) -> None:
     if number:
         findings.warnings.append(
             f"{number} of {count(images, 'image')} {'has' if number == 1 else 'have'} no label in "
@@ -188,78 +233,8 @@ def _report_bare(number: int, images: int, bare: Iterable[str], folder: str, fin
         )
 
 
-def _report_shared(number: int, first: str, findings: Findings) -> None:
+def report_shared(number: int, first: str, findings: Findings) -> None:
     if number:
         findings.warnings.append(
             f"{count(number, 'image has', 'images have')} the label file of another image, {examples([first])}"
         )
-
-
-def wanted_labels(base: str, images: Iterable[Entry], options: InputOptions) -> dict[str, str]:
-    """Return the URL of each image's label by the label pattern, by image URL; empty without a pattern."""
-    if options.label_pattern is None:
-        return {}
-    folder = to_url(options.labels) if options.labels is not None else base
-    pattern = options.label_pattern
-    return {entry.url: join_url(folder, expand_pattern(pattern, relative_url(entry.url, base))) for entry in images}
-
-
-def labels_by_pattern(
-    base: str,
-    images: Sequence[Entry],
-    everything: Sequence[Entry],
-    options: InputOptions,
-    store: Store,
-    findings: Findings,
-    *,
-    whole: bool,
-) -> Labels:
-    """Return the images that are not labels themselves, and their labels.
-
-    A label may have any name that the pattern gives, such as a hidden one or one without an image suffix.
-
-    Args:
-        base: URL of the input's folder.
-        images: the images below it.
-        everything: all objects of the input.
-        options: with a label pattern.
-        store: where labels outside the input are looked up.
-        findings: collects warnings and what is left out.
-        whole: whether `everything` holds all objects below `base`, so that no others are looked up there.
-
-    Raises:
-        UsageError: no image has a label.
-    """
-    folder = to_url(options.labels) if options.labels is not None else base
-    pattern = options.label_pattern or ""
-    wanted = wanted_labels(base, images, options)
-    known = {entry.url: entry for entry in everything}
-    listed = {} if folder == base else {entry.url: entry for entry in store.list(folder)}
-    elsewhere = [
-        url
-        for url in dict.fromkeys(wanted.values())
-        if url not in known and url not in listed and not (_below(url, folder) and (whole or folder != base))
-    ]
-    there = {**known, **listed, **look_up(elsewhere, store)}
-    taken = {url for image, url in wanted.items() if url in there and url != image}
-    kept = [entry for entry in images if entry.url not in taken]
-    labels = {entry.url: there[wanted[entry.url]] for entry in kept if wanted[entry.url] in there}
-    labels = {image: label for image, label in labels.items() if image != label.url}
-    if kept and not labels:
-        raise UsageError(
-            f"none of the {count(len(kept), 'image')} has a label: with --label-pattern '{pattern}' looked "
-            f"for {shown(wanted[kept[0].url])} as the label of {shown(kept[0].url)}"
-        )
-    times = Counter(label.url for label in labels.values())
-    bare = (relative_url(image.url, base) for image in kept if image.url not in labels)
-    _report_bare(len(kept) - len(labels), len(kept), bare, folder, findings)
-    _report_shared(len(labels) - len(times), times.most_common(1)[0][0] if times else "", findings)
-    # Objects in both listings are counted with the input, unless the labels are below it.
-    idle = (url for url in listed if is_label(url) and (_below(folder, base) or url not in known) and url not in times)
-    findings.leave_out("unused_label", (relative_url(url, folder) for url in idle))
-    used = {*(image.url for image in kept), *times}
-    return Labels(kept, Entries(labels.get(image.url, _NONE) for image in kept), used)
-
-
-def _below(url: str, folder: str) -> bool:
-    return url.startswith(folder + "/")

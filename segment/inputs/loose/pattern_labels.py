@@ -1,0 +1,181 @@
+"""Labels of loose images by a label pattern: what the images want is sorted, and read beside the listings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from segment.errors import UsageError
+from segment.inputs.findings import Findings
+from segment.inputs.label_patterns import expand_pattern
+from segment.inputs.lookup import look_up
+from segment.inputs.loose.label_files import NO_LABEL, Labels, report_bare, report_shared
+from segment.job import InputOptions
+from segment.store.client import Entry, Store
+from segment.store.entries import Entries
+from segment.store.names import count, is_label, shown
+from segment.store.sorted_rows import SortedRows, beside, not_in
+from segment.store.urls import join_url, relative_url, to_url
+
+_WANTED = pa.schema([("url", pa.binary()), ("image", pa.int64())])
+_USES = pa.schema([("image", pa.int64()), ("url", pa.binary()), ("size", pa.int64()), ("etag", pa.binary())])
+_FOUND = pa.schema([_USES.field("url"), _USES.field("image"), _USES.field("size"), _USES.field("etag")])
+
+
+def wanted_labels(base: str, images: Iterable[Entry], options: InputOptions) -> Iterator[str]:
+    """Yield the URL of each image's label by the label pattern; nothing without a pattern."""
+    if options.label_pattern is None:
+        return
+    folder = to_url(options.labels) if options.labels is not None else base
+    for image in images:
+        yield join_url(folder, expand_pattern(options.label_pattern, relative_url(image.url, base)))
+
+
+def labels_by_pattern(
+    base: str,
+    images: Sequence[Entry],
+    everything: Sequence[Entry],
+    options: InputOptions,
+    store: Store,
+    findings: Findings,
+    *,
+    whole: bool,
+) -> Labels:
+    """Return the images that are not labels themselves, and their labels.
+
+    A label may have any name that the pattern gives, such as a hidden one or one without an image suffix.
+
+    Args:
+        base: URL of the input's folder.
+        images: the images below it, sorted by URL.
+        everything: all objects of the input, sorted by URL.
+        options: with a label pattern.
+        store: where labels outside the input are looked up.
+        findings: collects warnings and what is left out.
+        whole: whether `everything` holds all objects below `base`, so that no others are looked up there.
+
+    Raises:
+        UsageError: no image has a label.
+    """
+    folder = to_url(options.labels) if options.labels is not None else base
+    listed: Sequence[Entry] = () if folder == base else store.list(folder)
+
+    def is_complete(url: str) -> bool:
+        return _below(url, folder) and (whole or folder != base)
+
+    wanted = SortedRows(((url, number) for number, url in enumerate(wanted_labels(base, images, options))), _WANTED)
+    found = _found(wanted, everything, listed, is_complete, store)
+    kept = _kept(found, images)
+    matches = _Matches(found, images, kept)
+    labels = Labels(
+        images if kept.all() else Entries(image for image, is_kept in zip(images, kept, strict=True) if is_kept),
+        Entries(matches.labels()),
+        matches.urls,
+    )
+    if len(labels.images) and not labels.number:
+        image = labels.images[0]
+        looked = next(wanted_labels(base, [image], options))
+        raise UsageError(
+            f"none of the {count(len(labels.images), 'image')} has a label: with --label-pattern "
+            f"'{options.label_pattern}' looked for {shown(looked)} as the label of {shown(image.url)}"
+        )
+    bare = (relative_url(image.url, base) for image, label in labels.pairs() if not label)
+    report_bare(len(labels.images) - labels.number, len(labels.images), bare, folder, findings)
+    report_shared(matches.shared, matches.first_shared, findings)
+    # Objects in both listings are counted with the input, unless the labels are below it.
+    idle = not_in((entry.url for entry in listed), matches.urls())
+    if not _below(folder, base):
+        idle = not_in(idle, (entry.url for entry in everything))
+    findings.leave_out("unused_label", (relative_url(url, folder) for url in idle if is_label(url)))
+    return labels
+
+
+def _found(
+    wanted: SortedRows,
+    everything: Sequence[Entry],
+    listed: Sequence[Entry],
+    is_complete: Callable[[str], bool],
+    store: Store,
+) -> SortedRows:
+    """Return the labels that exist, each with an image that wants it.
+
+    One that is in no listing is looked up, unless the listings have all that there may be.
+    """
+    elsewhere: list[tuple[str, int]] = []
+
+    def in_listings() -> Iterator[tuple[str, int, int, str]]:
+        pairs = ((url, number) for url, number in wanted)
+        known = beside(pairs, ((entry.url, entry) for entry in everything))
+        both = beside(((url, (number, entry)) for url, number, entry in known), ((e.url, e) for e in listed))
+        for url, (number, entry), other in both:
+            if label := other or entry:
+                yield url, number, label.size, label.etag
+            elif not is_complete(url):
+                elsewhere.append((url, number))
+
+    found = SortedRows(in_listings(), _FOUND)
+    if not elsewhere:
+        return found
+    there = look_up(dict.fromkeys(url for url, _ in elsewhere), store)
+    more = ((url, number, there[url].size, there[url].etag) for url, number in elsewhere if url in there)
+    return SortedRows(chain(found, more), _FOUND)
+
+
+def _kept(found: SortedRows, images: Sequence[Entry]) -> NDArray[np.bool_]:
+    """Return of each image whether it is no label of another one."""
+    kept = np.ones(len(images), np.bool_)
+    for _, (image, _, _), own in _with_own(found, images):
+        if own is not None and own != image:
+            kept[own] = False
+    return kept
+
+
+def _with_own(found: SortedRows, images: Sequence[Entry]) -> Iterator[tuple[str, tuple[int, int, str], int | None]]:
+    """Yield URL and facts of found labels, and the number of the image of this URL, if it is one."""
+    numbered = ((image.url, number) for number, image in enumerate(images))
+    return beside(((url, (image, size, etag)) for url, image, size, etag in found), numbered)
+
+
+class _Matches:
+    """The labels of those images that are kept.
+
+    Attributes:
+        shared: images that have the label of another one.
+        first_shared: URL of the label that most images have; of several the one whose first image comes first.
+    """
+
+    def __init__(self, found: SortedRows, images: Sequence[Entry], kept: NDArray[np.bool_]) -> None:
+        self._kept = kept
+        self.shared, self.first_shared = 0, ""
+        most = (1, 0)
+        rows = (
+            (url, image, size, etag)
+            for url, (image, size, etag), own in _with_own(found, images)
+            if kept[image] and own != image
+        )
+        self._by_url = SortedRows(rows, _FOUND)
+        for url, same in groupby(self._by_url, key=itemgetter(0)):
+            users = [image for _, image, *_ in same]
+            self.shared += len(users) - 1
+            if (rank := (len(users), -users[0])) > most:
+                self.first_shared, most = url, rank
+
+    def labels(self) -> Iterator[Entry]:
+        """Yield the label of each image that is kept, or `NO_LABEL`."""
+        rows = ((image, url, size, etag) for url, image, size, etag in self._by_url)
+        uses = ((image, (url, size, etag)) for image, url, size, etag in SortedRows(rows, _USES))
+        for _, _, label in beside(((int(image), None) for image in np.flatnonzero(self._kept)), uses):
+            yield Entry(*label) if label else NO_LABEL
+
+    def urls(self) -> Iterator[str]:
+        """Yield the URL of each label, in order."""
+        return (url for url, _ in groupby(self._by_url, key=itemgetter(0)))
+
+
+def _below(url: str, folder: str) -> bool:
+    return url.startswith(folder + "/")
