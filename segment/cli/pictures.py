@@ -55,7 +55,7 @@ def overlay(
     for url in written.urls:
         put(shown(url))
     if written.gone:
-        why = "gone, changed or too large to draw"
+        why = "gone, changed, not allowed or too large to draw"
         images = count(written.gone, f"image is {why}", f"images are {why}")
         what = "its overlay shows" if written.gone == 1 else "their overlays show"
         say(f"{images}; {what} the mask only", err=True)

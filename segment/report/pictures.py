@@ -176,7 +176,7 @@ def _line(view: ImageView, classes: Classes) -> list[NDArray[np.uint8]]:
     prediction = _captioned(overlay(view, classes), f"prediction{score}")
     if view.photo is None:
         gone = np.full((*view.mask.shape, 3), 235, np.uint8)
-        return [_captioned(gone, f"{view.id} (source gone or changed)"), prediction]
+        return [_captioned(gone, f"{view.id} (source not read)"), prediction]
     tiles = [_captioned(view.photo, view.id)]
     if view.label is not None:
         tiles.append(_captioned(overlay(replace(view, mask=view.label), classes), "label"))

@@ -371,7 +371,7 @@ def test_an_overlay_without_its_source_is_the_mask_alone(segment: Call, tmp_path
     place.run()
     (place.images / "a.png").unlink()
     called = segment("overlay", str(place.output), "--ids", "a.png", "--to", str(tmp_path / "to"))
-    assert "1 image is gone, changed or too large to draw; its overlay shows the mask only" in called.err
+    assert "1 image is gone, changed, not allowed or too large to draw; its overlay shows the mask only" in called.err
     picture = cv2.imread(str(tmp_path / "to" / "a.png"))[:, :, ::-1]
     assert np.array_equal(picture, CARD.classes.palette_array[scene(1)[1]])
 
