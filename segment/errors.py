@@ -99,8 +99,8 @@ SAMPLE_ERRORS = {
     "empty": "the image has no bytes",
     "not_an_image": "the bytes are no JPEG, PNG, WebP, BMP or TIFF image",
     "undecodable": "the image is damaged: it could not be decoded",
-    "pixel_format": "the image's pixels are of a kind that is not read; supported are unsigned 8 and 16 bits: grey, "
-    "palette, RGB, RGBA and CMYK, grey with alpha of 8 bits, and JPEGs of 8 bits",
+    "pixel_format": "the image's pixels are of a kind that is not read; supported are, unsigned, grey of up to 8 and "
+    "of 16 bits, RGB, RGBA and CMYK of 8 and 16, palettes of up to 8, grey with alpha of 8, and JPEGs of 8 bits",
     "too_many_pixels": "the image's header declares more pixels than --max-pixels allows",
     "too_wide": "a row of tiles of the image has more probabilities than are held (input.tiles.blend = 'mean'); "
     "'centre' and 'confidence' take images of any width",

@@ -84,8 +84,8 @@ LABEL_COLOUR = (
     "label_colour: the label holds a colour that is not in the palette (--label-remap says what colours mean)"
 )
 PIXELS = (
-    "pixel_format: the image's pixels are of a kind that is not read; supported are unsigned 8 and 16 bits: grey, "
-    "palette, RGB, RGBA and CMYK, grey with alpha of 8 bits, and JPEGs of 8 bits: "
+    "pixel_format: the image's pixels are of a kind that is not read; supported are, unsigned, grey of up to 8 and of "
+    "16 bits, RGB, RGBA and CMYK of 8 and 16, palettes of up to 8, grey with alpha of 8, and JPEGs of 8 bits: "
 )
 _halved = sorted({tuple(c) for c in (PICTURE // 2).reshape(-1, 3)} - set(CARD.classes.palette))
 HALVED = ", ".join("{},{},{}".format(*colour) for colour in _halved[:3])

@@ -24,6 +24,7 @@ _READ = {
     (_PALETTE, 2): (8,),
     (_CMYK, 4): (8, 16),
     (_YCBCR, 3): (8,),
+    (_YCBCR, 1): (8,),  # of an old JPEG, which need not say that it has three
 }
 
 

@@ -237,7 +237,7 @@ def _visible(found: Found, folders: Sequence[str], options: InputOptions, findin
     if left:
         images, hidden_urls = (entry for entry in entries if is_image(entry.url)), {entry.url for _, entry in left}
         used = {url for url in wanted_labels(found.base, images, options) if url in hidden_urls}
-        left = [(why, entry) for why, entry in left if entry.url not in used]
+        left = [(why, entry) for why, entry in left if entry.irregular or entry.url not in used]
     for why, entry in left:
         findings.leave_out(why, [relative_url(entry.url, found.base)])
     return replace(found, entries=entries)

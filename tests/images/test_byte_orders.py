@@ -16,6 +16,7 @@ from PIL import Image
 from segment.errors import SampleError
 from segment.images import tiff_raster
 from segment.images.codec import decode_picture
+from segment.images.headers import unread_pixels
 from segment.images.label_images import read_label
 from segment.images.tiff_tags import LONG, SHORT, Field
 from tests.bombs import encoded, tiff
@@ -174,6 +175,10 @@ def test_a_sound_tiff_that_is_not_read_does_not_count_as_damaged(pixels: Any, op
     with pytest.raises(SampleError) as caught:
         decode_picture(written(pixels, **options), LIMIT)
     assert (caught.value.code, caught.value.detail) == ("pixel_format", f"a TIFF of {kind}")
+
+
+def test_an_old_jpeg_that_does_not_say_its_samples_is_left_to_the_decoder() -> None:
+    assert unread_pixels(tiff([Field(259, SHORT, [6]), Field(262, SHORT, [6])])) == ""
 
 
 @pytest.mark.parametrize("bits", [2, 4])

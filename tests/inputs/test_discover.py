@@ -210,6 +210,15 @@ def test_label_pattern_beside_the_images_as_camvid_has_it(tmp_path: Path) -> Non
     assert found.warnings == [f"1 of 3 images has no label in {tmp_path}: segmented, not scored; e.g. x/3.png"]
 
 
+def test_a_label_that_is_no_file_is_none(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "b.jpg", "b.png")
+    (tmp_path / "a.png").symlink_to("nowhere")
+    found = find(tmp_path, label_pattern="{stem}.png")
+    assert [(s.id, s.label) for s in samples(found)] == [("a.jpg", None), ("b.jpg", b"b.png")]
+    assert [(item.reason, item.examples) for item in found.left_out] == [("irregular", ("a.png",))]
+    assert found.warnings == [f"1 of 2 images has no label in {tmp_path}: segmented, not scored; e.g. a.jpg"]
+
+
 def test_label_pattern_of_the_same_stem_beside_the_images(tmp_path: Path) -> None:
     found = find(write(tmp_path, "a.jpg", "a.png", "x/b.jpg", "x/b.png"), label_pattern="{dir}/{stem}.png")
     assert [(s.id, s.label) for s in samples(found)] == [("a.jpg", b"a.png"), ("x/b.jpg", b"x/b.png")]

@@ -217,6 +217,9 @@ def test_axe_finds_no_serious_problem(browser: Any, page: Path, scheme: str, wid
         assert len(found["passes"]) > 15
         serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
         assert [(v["id"], v["nodes"][0]["html"][:200]) for v in serious] == []
+        view.evaluate("document.querySelector('nav').style.width = '14rem'")  # as many sections as of many runs
+        height = view.evaluate("document.querySelector('nav').offsetHeight")
+        assert height <= float(view.evaluate("getComputedStyle(document.documentElement).scrollPaddingTop")[:-2])
 
 
 def test_sources_that_are_gone_leave_the_masks(tmp_path: Path, place: Place) -> None:

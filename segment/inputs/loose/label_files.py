@@ -178,8 +178,8 @@ class _Matches:
             yield Entry(*label) if label else NO_LABEL
         idle = SortedRows(((row[0],) for _, held, users in matches() for row in held[bool(users) :]), _URLS)
         self._leave_out(Entry(url, -1, "") for (url,) in idle)
-        firsts = [(-users[0], held[0][0], len(users)) for _, held, users in matches() if users and len(users) > 1]
-        for _, url, number in sorted(firsts, reverse=True):
+        firsts = ((users[0], held[0][0], len(users)) for _, held, users in matches() if users and len(users) > 1)
+        for _, url, number in sorted(firsts):
             self._count(url, number)
 
     def _count(self, url: str, users: int) -> None:

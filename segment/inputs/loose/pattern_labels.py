@@ -110,7 +110,7 @@ def _found(
 
     def in_listings() -> Iterator[tuple[str, int, int, str]]:
         pairs = ((url, number) for url, number in wanted)
-        known = beside(pairs, ((entry.url, entry) for entry in everything))
+        known = beside(pairs, ((entry.url, entry) for entry in everything if not entry.irregular))
         both = beside(((url, (number, entry)) for url, number, entry in known), ((e.url, e) for e in listed))
         for url, (number, entry), other in both:
             if label := other or entry:

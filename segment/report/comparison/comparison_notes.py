@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,7 +151,9 @@ def _labels_that_differ(scores: PairedScores) -> float:
 
 def _of_intervals(found: Against) -> Iterator[str]:
     assert found.overall.scores is not None
-    scored = found.overall.scores.a
+    scores = found.overall.scores
+    # The change has an interval only where both runs have one.
+    scored = replace(scores.a, class_intervals=[change.interval for change in scores.class_changes["iou"]])
     first, *others = scored.notes(found.grouping.names, found.units)
     if scored.units < FEWEST:
         yield first

@@ -30,7 +30,7 @@
       if (!isIntersecting) link.removeAttribute("aria-current");
       else {
         link.setAttribute("aria-current", "true");
-        bar.scrollTo({ left: link.offsetLeft - bar.clientWidth / 2 });
+        bar.scrollTo({ left: link.offsetLeft - bar.clientWidth / 2, top: link.offsetTop - bar.clientHeight / 2 });
       }
     }
   };
