@@ -219,7 +219,7 @@ def audit_object(data: bytes, folder: Path) -> None:
     ledger = Ledger(Store(), f"file://{folder}")
     for name in (masks_path(PART.shard, PART.id), stats_path(PART.shard), MANIFEST):
         ledger.store.write(ledger.url(name), data)
-    run = {"fingerprint": "f", "contract": {"input": {}, "mask_size": "source"}}
+    run = {"fingerprint": "f", "contract": {"input": {}, "mask_size": "source", "runtime": {"precision": "f32"}}}
     faults = PartAuditor(ledger, run, CARD, deep=True).audit(PART).faults
     signer_of(data)
     try:
