@@ -608,7 +608,8 @@ def test_an_output_that_takes_all_parts_but_one_resumes(tmp_path: Path) -> None:
     shutil.rmtree(place.output)
     (in_the_way / "a folder").mkdir(parents=True)
     message = refusal(place, StoreError)
-    assert message.startswith(f"1 of 2 parts not committed after 3 rounds: could not write {in_the_way}: it is a folder, ")
+    begin = f"1 of 2 parts not committed after 3 rounds: could not write {in_the_way}: it is a folder, "
+    assert message.startswith(begin)
     assert message.count("same command") == 1
     assert message.endswith("Committed parts stay; the same command resumes the run.")
     shutil.rmtree(in_the_way)
