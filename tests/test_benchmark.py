@@ -179,6 +179,7 @@ def test_versions_of_other_formats_are_compared_by_pixels(tmp_path: Path) -> Non
     assert len(different_outputs(tmp_path / "new", tmp_path / "other")) == 2  # of one format: files
 
 
+@pytest.mark.slow
 def test_what_auto_picks_is_held_against_all_runtimes() -> None:
     """Which one is the fastest depends on the machine and its load; all of them have to be there, compared."""
     line = [sys.executable, str(ROOT / "jobs/auto_choice.py"), "--cases", "demo", "--images", "2"]
