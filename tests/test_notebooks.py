@@ -96,8 +96,9 @@ def test_comparing_two_runs_counts_the_pixels_that_agree(
     agreement = (one == other).mean()
     assert 0.9 < agreement < 1  # quantised for real, and still the same network
     assert f"{SCENES} images; {100 * agreement:.4f} % of the pixels agree" in text_of(notebook)
-    if computes_int8_as_stored():
-        expect_stored(FILES[1], notebook, folder)
+    if not computes_int8_as_stored():
+        pytest.skip("NO VNNI HERE: the agreement is right, the stored INT8 figures are not compared")
+    expect_stored(FILES[1], notebook, folder)
 
 
 def test_scores_have_intervals_and_slices(
