@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segment.errors import UsageError, did_you_mean
 from segment.metrics.counts import Confusion
-from segment.models.classes import Classes
+from segment.models.classes import Classes, index_of
 
 NOTHING = "none"  # `ignore` of no class
 
@@ -103,9 +103,9 @@ def _chosen(texts: Sequence[str], new: Grouping, names: Sequence[str]) -> tuple[
 
 
 def _new_index(text: str, new: Grouping, names: Sequence[str]) -> int:
-    lowered = [name.lower() for name in new.names]
-    if text.strip().lower() in lowered:
-        return lowered.index(text.strip().lower())
+    found = index_of(text.strip(), new.names)
+    if found is not None:
+        return found
     old = class_index(text, names, "classes")
     union = new.names[new.of_class[old]]
     if union != names[old]:
@@ -135,11 +135,10 @@ def _parts(texts: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def class_index(text: str, names: Sequence[str], option: str) -> int:
     """Return the index of a class given by name, in any case, or by index. Raises UsageError that names the option."""
-    name, lowered = text.strip(), [known.lower() for known in names]
-    if name in names:
-        return list(names).index(name)
-    if name.lower() in lowered:
-        return lowered.index(name.lower())
+    name = text.strip()
+    found = index_of(name, names)
+    if found is not None:
+        return found
     if name.isdecimal() and int(name) < len(names):
         return int(name)
     why = f"the counts hold the {len(names)} classes of the run, and void: other classes need another run"

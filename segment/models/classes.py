@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -47,6 +48,17 @@ def background_of(names: Sequence[str]) -> tuple[int, ...]:
     """
     words = ["".join(filter(str.isalpha, name)).lower() for name in names]
     return tuple(index for index, word in enumerate(words) if word in _NOTHING)
+
+
+def index_of(name: str, names: Sequence[str]) -> int | None:
+    """Return the index of a name; of one that is written in other letters, such as `road` for `Road`; None for none.
+
+    >>> index_of("car", ("Car", "car")), index_of("CAR", ("Car", "car")), index_of("van", ("Car",))
+    (1, 0, None)
+    """
+    exact = (index for index, known in enumerate(names) if known == name)
+    alike = (index for index, known in enumerate(names) if known.lower() == name.lower())
+    return next(itertools.chain(exact, alike), None)
 
 
 class Classes(BaseModel):
@@ -99,12 +111,10 @@ class Classes(BaseModel):
         Raises:
             KeyError: there is no such class.
         """
-        if name in self.names:
-            return self.names.index(name)
-        lowered = [known.lower() for known in self.names]
-        if name.lower() not in lowered:
+        found = index_of(name, self.names)
+        if found is None:
             raise KeyError(name)
-        return lowered.index(name.lower())
+        return found
 
     @property
     def palette_array(self) -> NDArray[np.uint8]:

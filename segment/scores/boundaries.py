@@ -70,7 +70,7 @@ class ImageBoundaries:
         images = len(self.offsets) - 1
         owner = np.repeat(np.arange(images) * self.classes, np.diff(self.offsets)) + self.class_ids
         size = images * self.classes
-        sums = [np.bincount(owner, weights=row, minlength=size).reshape(images, -1) for row in self.counts]
+        sums = [np.bincount(owner, weights=row, minlength=size).reshape(images, self.classes) for row in self.counts]
         both, label, predicted = sums
         return np.stack([both, predicted - both, label - both], axis=1)
 
@@ -201,8 +201,7 @@ class BoundarySums:
             return None
         point = self._total.score
         drawn = score_of_resamples(self._sums, point)
-        varied = self._class_units.several & (point.labelled > 0)
-        return Draws(drawn, {"mean": mean_boundary_iou(drawn, self._chosen)}, varied)
+        return Draws(drawn, {"mean": mean_boundary_iou(drawn, self._chosen)}, self._class_units.several)
 
     def scored(self) -> BoundaryScore:
         """Return the boundary IoU, with intervals if there are resamples and two or more units."""

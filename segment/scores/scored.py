@@ -51,7 +51,7 @@ class Scored:
         score: by class.
         figures: the scores that are one number, by name (`metrics.conventions.FIGURES`); NaN where undefined.
         intervals: of 95 %, by figure; empty where there are none.
-        class_intervals: of each class's IoU; None for a class without a label, or that is counted in one unit alone.
+        class_intervals: of each class's IoU; None for a class without a label, or with labels in one unit alone.
         unlabelled: share of the resamples without a label of the class, by class: these are not in its interval. Of a
             few units some resamples draw none: these are in no interval, and not counted here.
         boundary: boundary IoU; None for a run without, or where the classes are not those of the run.
@@ -94,17 +94,17 @@ class Scored:
             lines[0] += f": {how}"
         shares = dict(zip(names, self.unlabelled, strict=False))
         alone = [
-            shown(name)
+            name
             for name, bounds, labelled in zip(names, self.class_intervals, self.score.labelled, strict=False)
             if bounds is None and labelled
         ]
         if alone:
-            lines.append(f"in one {kind[:-1]} alone, and so without an interval: {listed(alone, _TOLD)}")
+            lines.append(f"labelled in one {kind[:-1]} alone, and so without an interval: {listed(alone, _TOLD)}")
         rare = [name for name in sorted(shares, key=shares.__getitem__, reverse=True) if shares[name] >= _RARE]
         if rare:
             told = ", ".join(f"{shown(name)} ({100 * shares[name]:.0f} %)" for name in rare[:_TOLD])
             more = f" and {count(len(rare) - _TOLD, 'other')}" if len(rare) > _TOLD else ""
-            lines.append(f"classes without a label in some resamples, whose intervals leave these out: {told}{more}")
+            lines.append(f"classes without a label in some resamples, which leave them out, of means, too: {told}{more}")
         return lines
 
     @property
@@ -134,7 +134,7 @@ def score_total(confusion: Confusion, images: int, protocol: Protocol, image_mea
 class Draws:
     """The scores of resamples: those by class, and those that are one number, `float64[resamples]` by name.
 
-    `varied` says of each class whether it has a label and is counted in several units, so that there is an interval.
+    `varied` says of each class whether several units have labels of it, so that there is an interval.
     """
 
     score: Score
@@ -203,7 +203,9 @@ class UnitCount:
 
 
 class ClassUnits:
-    """Whether a class is counted in several units, which are added a block at a time.
+    """Whether a class has labels in several units, which are added a block at a time.
+
+    With those of one alone, resamples would vary what is predicted elsewhere, and not how well the class is found.
 
     Args:
         classes: C.
@@ -220,10 +222,10 @@ class ClassUnits:
         """Add the units of n images, and their TP, FP and FN by class, `float64[n, 3, C]`."""
         if not len(units):
             return
-        counted = by_role.any(axis=1)
-        self._first = np.where(self._is_known, self._first, units[counted.argmax(axis=0)])
-        self._is_known |= counted.any(axis=0)
-        self.several |= (counted & (units[:, None] != self._first)).any(axis=0)
+        labelled = by_role[:, [0, 2]].any(axis=1)
+        self._first = np.where(self._is_known, self._first, units[labelled.argmax(axis=0)])
+        self._is_known |= labelled.any(axis=0)
+        self.several |= (labelled & (units[:, None] != self._first)).any(axis=0)
 
 
 class ScoreSums:
@@ -299,7 +301,7 @@ class ScoreSums:
         figures = drawn.figures(self._protocol.grouping.chosen)
         if self._is_mean:
             figures["miou"] = ratio(self._sums[:, -2], self._sums[:, -1])
-        return Draws(drawn, figures, self._class_units.several & (point.score.labelled > 0))
+        return Draws(drawn, figures, self._class_units.several)
 
     def scored(self) -> Scored:
         """Return the score of all images, with intervals if there are resamples and two or more units."""

@@ -152,8 +152,9 @@ def _labels_that_differ(scores: PairedScores) -> float:
 def _of_intervals(found: Against) -> Iterator[str]:
     assert found.overall.scores is not None
     scores = found.overall.scores
-    # The change has an interval only where both runs have one.
-    scored = replace(scores.a, class_intervals=[change.interval for change in scores.class_changes["iou"]])
+    # A change has an interval only where both runs have one; of a class that only A has there is no change.
+    pairs = zip(scores.class_changes["iou"], scores.a.class_intervals, strict=False)
+    scored = replace(scores.a, class_intervals=[own if np.isnan(one.value) else one.interval for one, own in pairs])
     first, *others = scored.notes(found.grouping.names, found.units)
     if scored.units < FEWEST:
         yield first

@@ -18,6 +18,9 @@ from segment.report.percents import points_span
 from segment.store.names import count
 
 
+_DIGITS = 9  # of points; beyond them 0.6 - 0.8 is less than -0.2
+
+
 @dataclass(frozen=True)
 class Limits:
     """The limits of a comparison; None for none.
@@ -89,7 +92,7 @@ def _of_change(found: Against, limit: float) -> Verdict:
     if found.change is None:
         raise UsageError(f"fail_below: A or {run} has no pixel of a class that is scored: no change of mIoU is known")
     bounds = found.overall.scores.changes["miou"].interval
-    value = 100 * (bounds.low if bounds else found.change)
+    value = round(100 * (bounds.low if bounds else found.change), _DIGITS)
     passed = value >= limit
     told = _told(value, limit, "+.2f")
     if bounds is None:
@@ -113,6 +116,6 @@ def _cover(found: Against) -> str:
 def _told(value: float, limit: float, form: str) -> str:
     """Return a number with so many digits that it does not look like a limit from which it differs."""
     sign, digits = form[:-2], int(form[-2])
-    while digits < 12 and value != limit and float(f"{value:.{digits}f}") == limit:
+    while digits < _DIGITS and value != limit and float(f"{value:.{digits}f}") == limit:
         digits += 1
     return f"{value:{sign}{digits}f}"
