@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segment.models.classes import VOID
 
-_SMALLEST = 16  # pixels of a region
+SMALLEST = 16  # pixels of a region that is told
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def disagreements(
     wrong = (label != prediction) & ~np.isin(label, [*ignored, VOID])
     pairs = label.astype(np.uint16) << 8 | prediction
     for pair, pixels in zip(*np.unique(pairs[wrong], return_counts=True), strict=True):
-        if pixels >= _SMALLEST:
+        if pixels >= SMALLEST:
             yield from _regions(wrong & (pairs == pair), int(pair) >> 8, int(pair) & 255)
 
 
@@ -65,7 +65,7 @@ def _regions(chosen: NDArray[np.bool_], label: int, prediction: int) -> Iterator
     number, members, boxes, _ = cv2.connectedComponentsWithStats(chosen.astype(np.uint8), connectivity=8)
     for component in range(1, number):
         left, top, width, height, pixels = (int(value) for value in boxes[component])
-        if pixels < _SMALLEST:
+        if pixels < SMALLEST:
             continue
         inside = members[top : top + height, left : left + width] == component
         distances = cv2.distanceTransform(np.pad(inside, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

@@ -22,7 +22,7 @@ from rich.console import Console
 from segment.errors import StoreError, UsageError
 from segment.images import resize
 from segment.images.codec import decode_mask
-from segment.images.regions import Region, disagreements
+from segment.images.regions import SMALLEST, Region, disagreements
 from segment.metrics.conventions import ratio
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables, read_part_rows
@@ -95,7 +95,10 @@ class LabelErrors:
     def notes(self) -> list[str]:
         """What one must know of them, one line each."""
         times = f", times {self.confidence}" if self.confidence else ""
-        lines = [f"ranked by the largest disc within a region, as a share of the image{times}"]
+        ranked = f"ranked by the largest disc within a region of {SMALLEST} pixels or more, as a share of the image"
+        lines = [f"{ranked}{times}"]
+        if not self.regions:
+            lines.append("no such region differs from its label")
         if self.looked_at < self.differing:
             lines.append(
                 f"looked at {count(self.looked_at, 'image')} of {self.differing:,}, those with the worst counts"
@@ -248,14 +251,15 @@ def print_errors(found: LabelErrors, console: Console) -> None:
     """Print the notes and the table of regions."""
     for note in found.notes:
         print_line(console, note, style="dim")
-    console.print()
-    print_rows(console, rows_of(found))
+    if found.regions:
+        console.print()
+        print_rows(console, rows_of(found))
 
 
 def errors_to_markdown(found: LabelErrors) -> str:
     """Return the notes as a list, and the table of regions."""
     notes = "\n".join(f"- {note}" for note in found.notes)
-    return f"{notes}\n\n{markdown_table(rows_of(found))}\n"
+    return f"{notes}\n\n{markdown_table(rows_of(found))}\n" if found.regions else f"{notes}\n"
 
 
 def errors_to_json(found: LabelErrors) -> dict[str, Any]:

@@ -94,7 +94,9 @@ def to_json(found: RunScore) -> dict[str, Any]:
         "unit": found.units,
         "notes": found.notes,
         **_json_of(found, found.overall),
-        "slices": {value: _json_of(found, one) for value, one in found.slices.items()},
+        "slices": {
+            value: {"images": one.images, **_json_of(found, one)} for value, one in found.slices.items()
+        },
     }
 
 

@@ -32,7 +32,7 @@ def speed_lines(speed: Speed, price: Price | None = None) -> list[tuple[str, str
     of the pool's time.
     """
     workers = count(speed.workers, "worker" if speed.device == "cpu" else "GPU")
-    done = f"{speed.images:,} images in {_seconds(speed.seconds)} s"
+    done = f"{count(speed.images, 'image')} in {_seconds(speed.seconds)} s"
     lines = [
         ("speed", f"{rate(speed.rate)} images/s on {workers} ({speed.engine}): {done}"),
         ("start", f"{_seconds(speed.start)} s until work began, {rate(speed.total_rate)} images/s with these"),

@@ -25,10 +25,11 @@ from pycocotools import mask as their_rle
 from pycocotools.coco import COCO
 
 from segment.models.classes import Classes
+from segment.output.ledger import Ledger
 from segment.report.exports import brush_rle, label_studio
 from segment.report.exports.class_runs import ClassRuns, class_runs
 from segment.report.exports.coco_rle import compress
-from segment.report.exports.exporting import _write
+from segment.report.exports.exporting import _write, export
 from segment.report.exports.json_files import JsonArray, JsonObject
 from segment.report.exports.masked_images import MaskedImage
 from segment.report.exports.voc import LabelMap, distinct_colours
@@ -40,6 +41,7 @@ from tests.calls import Call
 from tests.exports import exported, files, street
 from tests.runs import CARD, Place, png, scene
 from tests.tars import tar
+from tests.written_runs import Made, read_template, write_run
 
 Masks = dict[str, NDArray[np.uint8]]
 CLASSES = len(CARD.classes)
@@ -75,7 +77,7 @@ class Watched(Writer[None]):
 
 
 class Images(list[MaskedImage]):
-    without_mask = not_done = tars_left = 0
+    without_mask = at_model_size = not_done = tars_left = 0
 
 
 @pytest.mark.parametrize(
@@ -431,6 +433,13 @@ def test_an_export_among_the_images_is_told(run: tuple[Place, Masks], tmp_path: 
     told = "DEST lies in the input: a run with --update, or a new one, takes its pictures for images"
     assert exported(place, place.images / "to", "coco-stuff").notes == [told]
     assert exported(place, tmp_path / "to", "coco-stuff").notes == []
+
+
+def test_masks_of_another_size_than_their_images_are_told(run: tuple[Place, Masks], tmp_path: Path) -> None:
+    small, own = (Made(name, scene(1)[1], size=size) for name, size in (("a.png", (48, 64)), ("b.png", None)))
+    output = write_run(tmp_path / "out", read_template(run[0].output), {"s": [small, own]})
+    done = export(Ledger(Store(), f"file://{output}"), f"file://{tmp_path}/to", "coco-stuff", Store())
+    assert done.notes == ["1 mask is at the model's size, as stored, and not at the image's (--mask-size model)"]
 
 
 def test_what_is_not_segmented_yet_is_told_and_comes_with_the_next_export(tmp_path: Path) -> None:

@@ -73,6 +73,13 @@ def test_a_number_does_not_look_like_the_limit_that_it_misses(compared: Any) -> 
     assert (verdict.passed, verdict.words) == (True, "B: change of mIoU -0.1998 points is not below -0.2")
 
 
+def test_a_change_that_is_the_limit_is_not_below_it(compared: Any) -> None:
+    """(500 / 512 + 488 / 500) / 2 - 1 is -2.371875 points, and 1e-15 less in binary."""
+    found = compared([0], [12])
+    assert 100 * found.change < -2.371875
+    assert [verdicts(found, Limits(limit))[0].passed for limit in (-2.371875, -2.37187499)] == [True, False]
+
+
 def test_the_lower_bound_is_told_with_more_digits_where_two_hide_the_verdict(compared: Any) -> None:
     found = compared([0] * 4, [1, 2, 3, 4], resamples=50)
     low = 100 * found.against[0].overall.scores.changes["miou"].interval.low

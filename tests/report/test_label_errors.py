@@ -19,7 +19,7 @@ from segment.models.classes import VOID
 from segment.output.ledger import Ledger
 from segment.report import pictures
 from segment.report.label_error_gallery import label_error_gallery
-from segment.report.label_errors import LabelErrors, find_label_errors
+from segment.report.label_errors import LabelErrors, errors_to_markdown, find_label_errors
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.calls import Call
@@ -167,6 +167,9 @@ def test_where_every_prediction_is_its_label_the_page_shows_none(tmp_path: Path)
     place.add("sound.png", 3)
     place.run()
     assert 'id="label-errors"' not in (place.output / "report" / "index.html").read_text()
+    found = find(place)
+    assert (found.regions, found.notes[-1]) == ((), "no such region differs from its label")
+    assert "| image" not in errors_to_markdown(found)
 
 
 def test_without_labels_there_is_nothing_to_find(tmp_path: Path, segment: Call) -> None:

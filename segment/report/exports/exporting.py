@@ -22,6 +22,7 @@ from segment.report.exports.writers import Export, Exported, Writer
 from segment.report.filenames import Names
 from segment.store.background import in_order
 from segment.store.client import Store
+from segment.store.names import count
 from segment.store.urls import join_url
 
 
@@ -73,6 +74,9 @@ def _write(writer: Writer[Any], images: MaskedImages) -> None:
                 to.done.renamed += 1
     if to.done.renamed:
         to.store.write(join_url(to.target, RENAMED), renamed)
+    if images.at_model_size:
+        masks = count(images.at_model_size, "mask is", "masks are")
+        to.done.notes.append(f"{masks} at the model's size, as stored, and not at the image's (--mask-size model)")
     to.done.without_mask, to.done.not_done = images.without_mask, images.not_done
     to.done.tars_left = images.tars_left
     writer.finish()

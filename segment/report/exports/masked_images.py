@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segment.images import codec
 from segment.images.headers import open_header, upright_size
 from segment.images.magic import image_format
-from segment.images.mask_png import encode_mask
+from segment.images.mask_png import encode_mask, mask_size
 from segment.images.raster import Georeference
 from segment.inputs.discover import Span
 from segment.output.ledger import Ledger
@@ -22,7 +22,7 @@ from segment.output.mask_tiff import MaskFile
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 
-_COLUMNS = ["id", "uri", "shard", "index", "mask"]
+_COLUMNS = ["id", "uri", "shard", "index", "width", "height", "mask"]
 _PARTS_AHEAD = 2  # parts whose masks are held at once
 
 
@@ -89,6 +89,7 @@ class MaskedImages:
 
     Attributes:
         without_mask: error rows passed so far.
+        at_model_size: masks passed so far that have not the size of their image.
         not_done: planned images that are not committed.
         tars_left: tars whose images are not known yet.
     """
@@ -97,7 +98,7 @@ class MaskedImages:
         self._ledger, self._plan = ledger, plan
         self._numbers = numbers_of(plan, ledger.committed(plan))
         starts, stops = (np.asarray(plan.table[name]) for name in ("start", "stop"))
-        self.without_mask = 0
+        self.without_mask = self.at_model_size = 0
         self.tars_left = plan.tars_left
         self.not_done = plan.images - int((stops - starts)[self._numbers].sum())
 
@@ -118,10 +119,12 @@ class MaskedImages:
                     source = replace(source, url=part.url, etag=part.etag)
                 is_file = part.format == "files"
                 yield MaskedImage(
-                    row["shard"], row["id"], row["uri"], position, is_file, source, self._stored(row["mask"])
+                    row["shard"], row["id"], row["uri"], position, is_file, source, self._stored(row)
                 )
 
-    def _stored(self, mask: Mapping[str, Any]) -> bytes:
-        if mask["bytes"] is not None:
-            return bytes(mask["bytes"])
-        return read_mask_file(self._ledger.store, self._ledger.output, mask["path"])
+    def _stored(self, row: Mapping[str, Any]) -> bytes:
+        stored: bytes | None = row["mask"]["bytes"]
+        if stored is None:
+            return read_mask_file(self._ledger.store, self._ledger.output, row["mask"]["path"])
+        self.at_model_size += mask_size(stored) != (row["height"], row["width"])
+        return stored
