@@ -95,8 +95,10 @@ class LabelErrors:
     def notes(self) -> list[str]:
         """What one must know of them, one line each."""
         times = f", times {self.confidence}" if self.confidence else ""
-        ranked = f"ranked by the largest disc within a region of {SMALLEST} pixels or more, as a share of the image"
-        lines = [f"{ranked}{times}"]
+        lines = [
+            f"ranked by the largest disc within a region, as a share of the image{times}",
+            f"regions below {SMALLEST} pixels are left out",
+        ]
         if not self.regions:
             lines.append("no such region differs from its label")
         if self.looked_at < self.differing:

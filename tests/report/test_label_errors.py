@@ -114,7 +114,8 @@ def test_confidence_weighs_the_regions_and_lost_sources_are_told(tmp_path: Path,
     assert 0 < first.confidence <= 1
     assert first.suspicion == pytest.approx(np.pi * 4**2 / (24 * 32) * first.confidence, rel=0.02)
     assert first.suspicion == first.disc * first.confidence
-    (note,) = found.notes
+    note, small = found.notes
+    assert small == "regions below 16 pixels are left out"
     assert note.endswith(
         "the largest disc within a region, as a share of the image, times the model's confidence in the region"
     )
