@@ -46,11 +46,11 @@ def overlay(
     check_target(ledger, ledger.read_run_and_plan()[0], target)
     rows = chosen_rows(ledger, plan, ids or [], worst, sample, least_certain)
     if sheet:
-        url = write_sheet(ledger, rows, task, target, ledger.store)
+        url = write_sheet(ledger, plan, rows, task, target)
         streams.work_is_done()
         put(shown(url))
         return
-    written = write_overlays(ledger, rows, task, target, ledger.store, opacity)
+    written = write_overlays(ledger, plan, rows, task, target, opacity)
     streams.work_is_done()
     for url in written.urls:
         put(shown(url))

@@ -10,10 +10,10 @@ from segment.images import codec
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
+from segment.report.exports.destination import check_files
 from segment.report.filenames import Names
 from segment.report.pictures import contact_sheet, overlay, read_view
 from segment.report.rows import Row, find_rows, id_of, read_scores
-from segment.store.client import Store
 from segment.store.names import examples, shown
 from segment.store.urls import join_url
 
@@ -75,35 +75,38 @@ class Overlays:
 
 
 def write_overlays(
-    ledger: Ledger, rows: Sequence[Row], task: Task, target: str, store: Store, opacity: float
+    ledger: Ledger, plan: Plan, rows: Sequence[Row], task: Task, target: str, opacity: float
 ) -> Overlays:
     """Write `<id>.png` below `target` for each row.
 
     Raises:
+        UsageError: a file of this name is an image or a label of the run.
         SegmentError: a row has no mask, or the store refuses a request.
     """
     classes = task.card.classes
-    names = Names(id_of(ledger, row) for row in rows)
-    written = Overlays()
-    for row in rows:
+    ids = [id_of(ledger, row) for row in rows]
+    names = Names(ids)
+    files = (names.file(row.part.shard, name) for row, name in zip(rows, ids, strict=True))
+    written = Overlays([join_url(target, file) for file in files])
+    check_files(ledger.store, plan, written.urls)
+    for row, url in zip(rows, written.urls, strict=True):
         view = read_view(ledger, row, task)
-        url = join_url(target, names.file(row.part.shard, view.id))
-        store.write(url, codec.encode_png(overlay(view, classes, opacity)))
-        written.urls.append(url)
+        ledger.store.write(url, codec.encode_png(overlay(view, classes, opacity)))
         written.gone += view.photo is None
         written.renamed += names.is_changed(row.part.shard, view.id)
     return written
 
 
-def write_sheet(ledger: Ledger, rows: Sequence[Row], task: Task, target: str, store: Store) -> str:
+def write_sheet(ledger: Ledger, plan: Plan, rows: Sequence[Row], task: Task, target: str) -> str:
     """Write image, label and prediction of each row to one PNG: `target`, or `contact-sheet.png` in this folder.
 
     Raises:
-        UsageError: there are more images than a sheet holds.
+        UsageError: there are more images than a sheet holds, or the file is an image or a label of the run.
         SegmentError: a row has no mask, or the store refuses a request.
     """
     if len(rows) > _LARGEST_SHEET:
         raise UsageError(f"a contact sheet holds at most {_LARGEST_SHEET} images, not {len(rows)}")
     url = target if target.lower().endswith(".png") else join_url(target, "contact-sheet.png")
-    store.write(url, codec.encode_png(contact_sheet(ledger, rows, task)))
+    check_files(ledger.store, plan, [url])
+    ledger.store.write(url, codec.encode_png(contact_sheet(ledger, rows, task)))
     return url

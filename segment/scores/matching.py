@@ -101,7 +101,7 @@ class Matches:
         rows_a, rows_b: `int64[m]`, indices of their rows in `RunRows`.
         only_a, only_b: number of rows of which the other run has none.
         failed_a, failed_b: number of error rows.
-        failed_of_a, failed_of_b: number of A's images that are error rows in B, and the other way round.
+        failed_of_a: number of A's images that are error rows in B.
         by_shard: whether ids come several times, so that only shard and id together name an image.
     """
 
@@ -112,7 +112,6 @@ class Matches:
     failed_a: int
     failed_b: int
     failed_of_a: int
-    failed_of_b: int
     by_shard: bool
 
     def __len__(self) -> int:
@@ -141,7 +140,6 @@ def match(a: RunRows, b: RunRows, plan_a: Plan, plan_b: Plan) -> Matches:
         int(np.count_nonzero(~a.sound)),
         int(np.count_nonzero(~b.sound)),
         int(np.count_nonzero(place < 0)) - _missing(wanted, keys_b),
-        _missing(held, wanted) - _missing(held, keys_a),
         by_shard,
     )
 

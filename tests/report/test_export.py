@@ -278,6 +278,17 @@ def test_the_input_is_no_destination(segment: Call, labelled: Place, kind: str) 
     assert {path: path.read_bytes() for path in target.iterdir()} == before
 
 
+def test_an_overlay_takes_no_place_of_an_image_or_label(segment: Call, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for name in ("a.png", "x/a.png"):
+        place.add(name, 1)
+    place.run()
+    for to, more in ((place.images / "x", ()), (place.labels / "x", ()), (place.images / "a.png", ["--contact-sheet"])):
+        called = segment("overlay", str(place.output), "--ids", "a.png", "--to", str(to), *more)
+        assert (called.code, "is an image or a label of the run" in called.err) == (2, True)
+    assert (place.images / "x/a.png").read_bytes() == png(scene(1)[0])
+
+
 @pytest.mark.parametrize("below", ["", "masks"])
 def test_overlays_are_not_written_into_the_run(segment: Call, labelled: Place, below: str) -> None:
     called = segment("overlay", str(labelled.output), "--worst", "1", "--to", str(labelled.output / below))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from segment.errors import UsageError
@@ -34,6 +34,19 @@ def check_target(ledger: Ledger, run: Mapping[str, Any], target: str) -> None:
     given = run["contract"]["input"]
     if target in (given["url"], given["labels"]):
         raise UsageError(f"{shown(target)} holds the input of the run, which would be overwritten: give another folder")
+
+
+def check_files(store: Store, plan: Plan, urls: Collection[str]) -> None:
+    """Refuse to write files in the place of images or labels of a run. Raises UsageError."""
+    if not any(map(store.exists, urls)):
+        return
+    for member in (member for part in plan.parts() for member in part.members):
+        for span in filter(None, (member.image, member.label)):
+            if span.url in urls:
+                raise UsageError(
+                    f"{shown(span.url)} is an image or a label of the run, which would be overwritten: "
+                    "give another folder"
+                )
 
 
 def lies_among(run: Mapping[str, Any], plan: Plan, target: str) -> bool:
