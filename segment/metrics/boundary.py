@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.metrics.bootstrap import Interval
-from segment.metrics.conventions import Score, mean_of_defined
+from segment.metrics.conventions import Score, defined, mean_of_defined
 from segment.metrics.counts import checked_classes, histogram
 from segment.models.classes import VOID
 
@@ -107,8 +107,7 @@ class BoundaryScore:
     @property
     def mean(self) -> float | None:
         """Mean boundary IoU, 0-1, over the classes that have a boundary; None if none has."""
-        value = float(mean_boundary_iou(self.score, self.chosen))
-        return None if math.isnan(value) else value
+        return defined(float(mean_boundary_iou(self.score, self.chosen)))
 
 
 def mean_boundary_iou(score: Score, chosen: Sequence[int] | None) -> NDArray[np.float64]:

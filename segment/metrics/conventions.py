@@ -16,6 +16,7 @@ in neither label nor prediction is excluded from every mean. docs/metrics.md say
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -114,10 +115,15 @@ def ratio(part: Any, whole: Any) -> NDArray[np.float64]:
     return shares
 
 
+def defined(value: float) -> float | None:
+    """Return a number, and None in place of NaN."""
+    return None if math.isnan(value) else float(value)
+
+
 def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean over the last axis of what is not NaN; NaN where nothing is."""
-    defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
+    held = ~np.isnan(values)
+    return ratio(np.where(held, values, 0.0).sum(axis=-1), held.sum(axis=-1))
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from segment.inputs.discover import Unindexed
 from segment.inputs.findings import LeftOut, by_reason, choice_in_words
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
 from segment.metrics.boundary import BoundaryScore
+from segment.metrics.conventions import defined
 from segment.models.card import Convention, ModelCard
 from segment.output.error_rate import too_many_errors
 from segment.output.ledger import Ledger
@@ -137,8 +138,7 @@ class RunReport:
     @property
     def omz_pixel_accuracy(self) -> float | None:
         """The pixel accuracy of Open Model Zoo, which leaves out pixels that are predicted as an ignored class, too."""
-        share = float(self.score("omz").figures()["pixel_accuracy"])
-        return None if np.isnan(share) else share
+        return defined(float(self.score("omz").figures()["pixel_accuracy"]))
 
     @property
     def size_note(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from segment.metrics.bootstrap import LEVEL, Interval
+from segment.metrics.conventions import defined
 from segment.report.aggregate import RunReport
 from segment.report.console import print_boundary
 from segment.report.fitting import print_line, print_rows
@@ -94,9 +95,7 @@ def to_json(found: RunScore) -> dict[str, Any]:
         "unit": found.units,
         "notes": found.notes,
         **_json_of(found, found.overall),
-        "slices": {
-            value: {"images": one.images, **_json_of(found, one)} for value, one in found.slices.items()
-        },
+        "slices": {value: {"images": one.images, **_json_of(found, one)} for value, one in found.slices.items()},
     }
 
 
@@ -148,7 +147,7 @@ def class_records(names: Sequence[str], ignored: Collection[int], scored: Scored
         record: dict[str, Any] = {
             "class": name,
             "ignored": index in ignored,
-            **{kind: defined(float(getattr(score, kind)[index])) for kind in OF_CLASS},
+            **{kind: defined(getattr(score, kind)[index]) for kind in OF_CLASS},
             "iou_low": bounds.low if bounds else None,
             "iou_high": bounds.high if bounds else None,
             "resamples_without_label": scored.unlabelled[index] if scored.unlabelled else None,
@@ -167,11 +166,6 @@ def class_records(names: Sequence[str], ignored: Collection[int], scored: Scored
 def _share(pixels: np.ndarray[Any, np.dtype[np.int64]], index: int) -> float | None:
     total = int(pixels.sum())
     return int(pixels[index]) / total if total else None
-
-
-def defined(value: float) -> float | None:
-    """Return a number, and None in place of NaN, which JSON lacks."""
-    return None if math.isnan(value) else value
 
 
 def bounds_of(interval: Interval | None) -> list[float] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from segment.metrics import BoundaryCounts
 from segment.metrics.bootstrap import FEWEST, interval, score_of_resamples
 from segment.metrics.boundary import BoundaryScore, mean_boundary_iou
+from segment.metrics.conventions import defined
 from segment.metrics.regroup import Grouping
 from segment.models.card import ModelCard
 from segment.models.classes import Classes
@@ -238,10 +238,9 @@ def boundary_json(boundary: BoundaryScore, names: Sequence[str]) -> dict[str, An
 
 def boundary_of_class(boundary: BoundaryScore, index: int) -> dict[str, float | None]:
     """Return boundary IoU and its interval by name, 0-1; None where undefined."""
-    iou = float(boundary.score.iou[index])
     bounds = boundary.class_intervals[index] if boundary.class_intervals else None
     return {
-        "boundary_iou": None if math.isnan(iou) else iou,
+        "boundary_iou": defined(boundary.score.iou[index]),
         "boundary_iou_low": bounds.low if bounds else None,
         "boundary_iou_high": bounds.high if bounds else None,
     }

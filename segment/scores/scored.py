@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segment.metrics import Confusion, Score, score
 from segment.metrics.bootstrap import FEWEST, Interval, interval, score_of_resamples
 from segment.metrics.boundary import BoundaryScore
-from segment.metrics.conventions import ratio, roles
+from segment.metrics.conventions import defined, ratio, roles
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
 from segment.scores.image_counts import ImageCounts
@@ -70,8 +70,7 @@ class Scored:
     @property
     def miou(self) -> float | None:
         """Mean IoU, 0-1; None if no class occurs."""
-        value = self.figures["miou"]
-        return None if np.isnan(value) else value
+        return defined(self.figures["miou"])
 
     def notes(self, names: Sequence[str], kind: str = "images") -> list[str]:
         """Return what one must know of the intervals, one line each.
@@ -104,7 +103,8 @@ class Scored:
         if rare:
             told = ", ".join(f"{shown(name)} ({100 * shares[name]:.0f} %)" for name in rare[:_TOLD])
             more = f" and {count(len(rare) - _TOLD, 'other')}" if len(rare) > _TOLD else ""
-            lines.append(f"classes without a label in some resamples, which leave them out, of means, too: {told}{more}")
+            what = "classes without a label in some resamples, which leave them out, also of means"
+            lines.append(f"{what}: {told}{more}")
         return lines
 
     @property

@@ -276,7 +276,7 @@ def test_a_class_that_many_resamples_miss_is_told() -> None:
     bounds = found.class_intervals[1]
     assert bounds is not None
     assert 20 / (20 + 65) < bounds.low < 20 / (20 + 40)  # one of them, drawn once
-    told = "classes without a label in some resamples, which leave them out, of means, too: Road (1"
+    told = "classes without a label in some resamples, which leave them out, also of means: Road (1"
     assert any(line.startswith(told) for line in found.notes(CARD.classes.names))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segment.errors import UsageError
 from segment.metrics.bootstrap import Bootstrap
 from segment.metrics.common_classes import CommonClasses, common_classes, pairs_of_each
+from segment.metrics.conventions import defined
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
 from segment.output.ledger import Ledger
@@ -125,8 +126,7 @@ class Against:
     @property
     def change(self) -> float | None:
         """Change of the mIoU, B minus A, of shares 0-1; None if no image is labelled in both."""
-        change = self.overall.scores.changes["miou"].value if self.overall.scores else np.nan
-        return None if np.isnan(change) else change
+        return defined(self.overall.scores.changes["miou"].value) if self.overall.scores else None
 
     def images(self, chosen: Sequence[int] | None = None) -> pa.Table:
         """Return a row for each image: `id`, `pixels`, `agreement`, `miou_a`, `miou_b`, `change`; undefined is null.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from segment.metrics.bootstrap import LEVEL
+from segment.metrics.conventions import defined
 from segment.report.comparison.change_lines import (
     ChangeLine,
     boundary_lines,
@@ -20,7 +21,7 @@ from segment.report.comparison.comparison_notes import all_notes, notes, run_in_
 from segment.report.fitting import print_line, print_rows
 from segment.report.markdown import markdown_table
 from segment.report.percents import percent, points, points_span
-from segment.report.score_formats import bounds_of, defined, run_json
+from segment.report.score_formats import bounds_of, run_json
 from segment.report.spreadsheet import csv_text
 from segment.scores.compared import ComparedImages
 from segment.scores.paired import OF_CLASS, Change
@@ -221,15 +222,15 @@ def _images_of(found: Against, images: list[int]) -> list[dict[str, Any]]:
 def _class_records(found: Against, one: ComparedImages) -> Iterator[dict[str, Any]]:
     for index, name in enumerate(found.grouping.names):
         row: dict[str, Any] = {"class": name, "ignored": index in found.grouping.ignored}
-        row["agreement_iou"] = defined(float(one.agreement.score.iou[index])) if one.agreement else None
+        row["agreement_iou"] = defined(one.agreement.score.iou[index]) if one.agreement else None
         for kind in OF_CLASS:
             change = one.scores.class_changes[kind][index] if one.scores else None
             for side, scored in (("a", one.scores.a), ("b", one.scores.b)) if one.scores else ():
-                row[f"{kind}_{side}"] = defined(float(getattr(scored.score, kind)[index]))
+                row[f"{kind}_{side}"] = defined(getattr(scored.score, kind)[index])
             row |= _change_columns(kind, change)
         if boundary := one.scores and one.scores.boundary:
             for side, scored_boundary in (("a", boundary.a), ("b", boundary.b)):
-                row[f"boundary_iou_{side}"] = defined(float(scored_boundary.score.iou[index]))
+                row[f"boundary_iou_{side}"] = defined(scored_boundary.score.iou[index])
             row |= _change_columns("boundary_iou", boundary.class_changes[index])
         yield row
 

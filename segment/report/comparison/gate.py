@@ -17,7 +17,6 @@ from segment.report.comparison.comparing import Against, RunComparison
 from segment.report.percents import points_span
 from segment.store.names import count
 
-
 _DIGITS = 9  # of points; beyond them 0.6 - 0.8 is less than -0.2
 
 

@@ -118,9 +118,7 @@ class MaskedImages:
                 if source is not None and not source.url:
                     source = replace(source, url=part.url, etag=part.etag)
                 is_file = part.format == "files"
-                yield MaskedImage(
-                    row["shard"], row["id"], row["uri"], position, is_file, source, self._stored(row)
-                )
+                yield MaskedImage(row["shard"], row["id"], row["uri"], position, is_file, source, self._stored(row))
 
     def _stored(self, row: Mapping[str, Any]) -> bytes:
         stored: bytes | None = row["mask"]["bytes"]
