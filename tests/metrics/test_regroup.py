@@ -37,6 +37,11 @@ def test_merged_counts_are_counts_of_merged_pixels(seed: int) -> None:
     assert found.confusion(Confusion.of(guess, label, 6)) == Confusion.of(table[guess], table[label], 4)
 
 
+def test_names_that_differ_in_case_alone_are_two_classes() -> None:
+    classes = Classes(names=("car", "Car", "Van"), palette=[(n, n, n) for n in range(3)])
+    assert [regroup(classes, chosen=[name]).chosen for name in ("car", "Car", "VAN")] == [(0,), (1,), (2,)]
+
+
 def test_what_is_ignored_and_chosen() -> None:
     found = regroup(CLASSES, ignore=["pole", "3"], chosen=["Car, parked", "sky,Road"])
     assert found.ignored == (2, 3)

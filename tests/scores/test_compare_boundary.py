@@ -143,6 +143,11 @@ def test_every_form_shows_it(runs: tuple[Path, Path], tmp_path: Path) -> None:
     assert 'href="#boundary-B"' in page
 
 
+def test_a_slice_without_a_label_has_no_boundary_iou(runs: tuple[Path, Path]) -> None:
+    (one,) = segment.compare(*runs, resamples=20, by="^(03)").against[0].slices.values()
+    assert (one.images, one.scores) == (1, None)
+
+
 NOT_COMPARED = "boundary IoU is not compared: "
 
 
