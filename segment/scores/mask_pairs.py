@@ -58,6 +58,8 @@ class PairsRead:
         resized: `int64[2]`, number of masks of A and of B that were resized to their image.
         elsewhere: number of images whose source has another URI in the other run.
         example: both URIs of the first of these.
+        rewritten: number of images whose file has another time or ETag in the other run; those in tars and Parquet
+            files are not known.
         meta: by name of the metadata that was read, number of images whose value differs, that have none in A, and that
             have none in B, `int64[3]`.
     """
@@ -66,6 +68,7 @@ class PairsRead:
     resized: NDArray[np.int64]
     elsewhere: int
     example: tuple[str, str] | None
+    rewritten: int = 0
     meta: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @staticmethod
@@ -79,6 +82,7 @@ class PairsRead:
             self.resized + other.resized,
             self.elsewhere + other.elsewhere,
             self.example or other.example,
+            self.rewritten + other.rewritten,
             _added(self.meta, other.meta),
         )
 
@@ -236,8 +240,13 @@ class _Reader:
 
     @staticmethod
     def _part_reader(side: Side, columns: list[str]) -> Callable[[int], pa.Table]:
-        shards, parts = side.plan.table["shard"], side.plan.table["id"]
-        return lambda number: read_part_rows(side.ledger, shards[number].as_py(), parts[number].as_py(), columns)
+        def read(number: int) -> pa.Table:
+            (part,) = side.plan.between(number, number + 1)
+            rows = read_part_rows(side.ledger, part.shard, part.id, columns)
+            etags = [member.image.etag or None for member in part.members] or [None] * len(rows)
+            return rows.append_column("etag", pa.array(etags, pa.string()))
+
+        return read
 
     def read(self, rows: tuple[NDArray[np.intp], NDArray[np.intp]]) -> _Block:
         one = rows_at(self._a.rows, rows[0], lambda numbers: ((number, self._part_of_a(number)) for number in numbers))
@@ -254,7 +263,10 @@ class _Reader:
         masks = counts_of_matrices(len(self._common.classes), ids, pixels, matrices)
         moved = np.flatnonzero(np.asarray(pc.not_equal(one["uri"], other["uri"])))
         example = (one["uri"][moved[0]].as_py(), other["uri"][moved[0]].as_py()) if len(moved) else None
-        found = PairsRead(int(np.count_nonzero(~kept)), resized, len(moved), example, _meta_differences(a, b))
+        same_uri_other_file = pc.and_(pc.equal(one["uri"], other["uri"]), pc.not_equal(one["etag"], other["etag"]))
+        rewritten = int(np.count_nonzero(np.asarray(pc.fill_null(same_uri_other_file, False))))
+        left_out = int(np.count_nonzero(~kept))
+        found = PairsRead(left_out, resized, len(moved), example, rewritten, _meta_differences(a, b))
         return _Block(rows[0][kept], rows[1][kept], a, b, masks, self._boundaries(one, other), found)
 
     def _boundaries(self, one: pa.Table, other: pa.Table) -> tuple[ImageBoundaries, ...]:

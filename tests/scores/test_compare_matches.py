@@ -97,6 +97,17 @@ def test_images_from_elsewhere_are_told(write: Write) -> None:
     assert not [line for line in all_notes(api.compare(write(a), write(a), resamples=0)) if "elsewhere" in line]
 
 
+def test_images_that_were_written_anew_between_the_runs_are_told(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for name, seed in (("a.png", 1), ("b.png", 2)):
+        place.add(name, seed, label=False)
+    place.run()
+    place.add("b.png", 3, label=False)
+    place.run(output=f"{tmp_path}/new")
+    notes = all_notes(api.compare(place.output, tmp_path / "new"))
+    assert "taken as the same by their id, though their file was written anew: 1 image" in notes
+
+
 def test_a_class_that_only_one_run_predicts_is_told(write: Write) -> None:
     wrong = SKY.copy()
     wrong[0, 0] = 2

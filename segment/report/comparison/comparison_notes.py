@@ -57,6 +57,8 @@ def _of_images(found: Against) -> Iterator[str]:
     if left_out.example:
         images, where = count(left_out.elsewhere, "image"), " and ".join(map(shown, left_out.example))
         yield f"taken as the same by their id, though from elsewhere in the other run: {images}, such as {where}"
+    if left_out.rewritten:
+        yield f"taken as the same by their id, though their file was written anew: {count(left_out.rewritten, 'image')}"
     for run, resized in zip((a, b), left_out.resized.tolist(), strict=True):
         if resized:
             yield f"{count(resized, 'mask')} of {run} at model size: resized to the image's (nearest neighbour)"
