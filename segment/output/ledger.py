@@ -288,7 +288,8 @@ class Ledger(RunFolder):
 
         Args:
             shard, part, columns: which.
-            size: of the file in bytes, if it was listed: that saves a request, of a small file all but one.
+            size: of the file in bytes, if it was listed: a small file is read by one request. That of a larger one is
+                looked up, as a driver may have written it anew since.
 
         Raises:
             SegmentError: its file is damaged.
@@ -299,7 +300,7 @@ class Ledger(RunFolder):
         def read() -> pa.Table:
             if size is not None and 0 <= size <= _FOLD_BLOCK:
                 return read_masks(io.BytesIO(self.store.read(url)), columns)
-            with self.store.open(url, block_size=_FOLD_BLOCK, size=size) as file:
+            with self.store.open(url, block_size=_FOLD_BLOCK) as file:
                 return read_masks(file, columns)
 
         return read_checked(url, read)

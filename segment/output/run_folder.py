@@ -57,15 +57,16 @@ class RunFolder:
         """Return whether any object exists under `masks/`."""
         return bool(self.listed("masks"))
 
-    def entries(self, folder: str) -> dict[str, Entry]:
+    def entries(self, folder: str, *, irregular: bool = False) -> dict[str, Entry]:
         """Return the objects below a folder that a reader may count, by path below the output.
 
         These are, at any depth, objects with a Parquet suffix in any case, hidden or not, those in a folder with such a
         suffix, masks in files of their own, and every object that is not hidden: `pyarrow.dataset` reads a copy
-        `x.parquet.bak`, too. Files that operating systems leave there are not counted.
+        `x.parquet.bak`, too. Files that operating systems leave there are not counted. For `irregular` see `Store.list`.
         """
         below = self.output.removesuffix("/") + "/"
-        found = {entry.url.removeprefix(below): entry for entry in self.store.list(self.url(folder))}
+        listed = self.store.list(self.url(folder), irregular=irregular)
+        found = {entry.url.removeprefix(below): entry for entry in listed}
         return {path: entry for path, entry in found.items() if _is_counted(path.removeprefix(f"{folder}/"))}
 
     def listed(self, folder: str) -> dict[str, int]:

@@ -242,11 +242,15 @@ def footer_of(table: pa.Table) -> dict[str, object]:
 
 
 def fold(table: pa.Table, classes: int) -> ShardStats:
-    """Return the statistics of the rows of a masks file (columns `status`, `confusion`, `miou`)."""
+    """Return the statistics of the rows of a masks file (columns `status`, `confusion`, `miou`).
+
+    Raises:
+        pa.ArrowException, IndexError, ValueError: the counts are damaged.
+    """
     counts = np.zeros((classes + 1) * classes, dtype=np.int64)
     confusion = table["confusion"].combine_chunks()
-    cells = np.asarray(confusion.field("cell").flatten())
-    np.add.at(counts, cells, np.asarray(confusion.field("count").flatten()))
+    cells = confusion.field("cell").flatten().to_numpy().view(np.uint32)  # of which one below 0 is out of bounds, too
+    np.add.at(counts, cells, confusion.field("count").flatten().to_numpy())
     mious = [value for value in table["miou"].to_pylist() if value is not None]
     return ShardStats(
         Confusion(counts.reshape(classes + 1, classes)),
