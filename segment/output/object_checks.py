@@ -41,10 +41,9 @@ class Objects:
 
 def check_objects(ledger: Ledger, plan: Plan, faults: Faults) -> Objects:
     """Compare the listings of `masks/` and `stats/` with the plan: all that is planned is there, and nothing else."""
-    left = ledger.entries("masks", irregular=True) | ledger.entries("stats", irregular=True)
-    entries = {path: entry for path, entry in left.items() if not entry.irregular}
-    for path in planned_names(plan):
-        left.pop(path, None)
+    listed = ledger.entries("masks", irregular=True) | ledger.entries("stats", irregular=True)
+    entries = {path: entry for path, entry in listed.items() if not entry.irregular}
+    planned = set(planned_names(plan))
     images = plan.images_by_shard()
     finished = [shard for shard in images if stats_path(shard) in entries]
     committed: dict[str, int] = {}
@@ -62,7 +61,7 @@ def check_objects(ledger: Ledger, plan: Plan, faults: Faults) -> Objects:
         else:
             undone += stop - start
     if not plan.unindexed:  # else what is not planned here may be planned by now
-        faults.add(_strangers(ledger, plan, left))
+        faults.add(_strangers(ledger, plan, planned, listed))
     unfinished = None
     if plan.unindexed:
         unfinished = f"{count(plan.tars_left, 'tar is', 'tars are')} not indexed yet: {AGAIN}"
@@ -73,21 +72,25 @@ def check_objects(ledger: Ledger, plan: Plan, faults: Faults) -> Objects:
     return Objects(committed, finished, unfinished, entries)
 
 
-def _strangers(ledger: Ledger, plan: Plan, left: Mapping[str, Entry]) -> Iterator[Fault]:
-    """Yield a fault for each object in no plan; one for all behind a link, whose target may be anybody's folder."""
+def _strangers(ledger: Ledger, plan: Plan, planned: set[str], listed: Mapping[str, Entry]) -> Iterator[Fault]:
+    """Yield a fault for each object in no plan; one for all in a folder that is in a file's place, or behind a link.
+
+    A link may lead to anybody's folder.
+    """
     own = {".", "masks", "stats", *(f"masks/{shard}" for shard in plan.parts_by_shard())}
-    links: set[str] = set()
-    for path, entry in sorted(left.items()):
-        if masks_file_of(path) and not entry.irregular:  # rows point to these, not the plan
+    named: set[str] = set()
+    for path in sorted(listed.keys() - planned):
+        if masks_file_of(path) and not listed[path].irregular:  # rows point to these, not the plan
             continue
-        kind = f"objects under {path.split('/')[0]}/ that are in no plan"
-        folders = [str(folder) for folder in PurePosixPath(path).parents if str(folder) not in own]
-        link = next((folder for folder in reversed(folders) if is_link(ledger.url(folder))), None)
-        if link is None:
-            yield Fault(kind, f"{shown(path)} is in no plan: delete it")
-        elif link not in links:
-            links.add(link)
-            yield Fault(kind, f"{shown(link)} is a link to a folder, and in no plan: delete the link, not what it leads to")
+        found, words = path, "is in no plan: delete it"
+        for folder in (str(folder) for folder in PurePosixPath(path).parents if str(folder) not in own):
+            if folder in planned and folder not in listed:
+                found, words = folder, "is a folder, and a file is expected: delete it"
+            elif is_link(ledger.url(folder)):
+                found, words = folder, "is a link to a folder, and in no plan: delete the link, not its target"
+        if found not in named:
+            named.add(found)
+            yield Fault(f"objects under {path.split('/')[0]}/ that are in no plan", f"{shown(found)} {words}")
 
 
 def wrong_sizes(ledger: Ledger, plan: Plan, objects: Objects) -> Iterator[tuple[str, str, Fault]]:

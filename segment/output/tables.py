@@ -224,14 +224,18 @@ def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table
     """Read an open masks file and check its page checksums; only the given columns are fetched (None: all).
 
     Raises:
-        ValueError: a column of every run is not there, or is of another type.
+        ValueError: a column of every run is not there, is of another type, or lacks values.
     """
     # One thread: the columns are small, and who reads many files reads several at once.
     table = read_table(file, columns, use_threads=False)
     found = {field.name: field.type for field in table.schema}
     for field in MASKS_SCHEMA:
-        if (columns is None or field.name in columns) and found.get(field.name) != field.type:
+        if columns is not None and field.name not in columns:
+            continue
+        if found.get(field.name) != field.type:
             raise ValueError(f"no column {field.name} of {field.type}")
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"{field.name} is missing in a row")
     return table
 
 
