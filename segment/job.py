@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import string
-import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -19,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
 from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, RuntimeOptions, SpeedOptions
-from segment.models.validation import Prefix, as_lines, validation_errors
+from segment.models.validation import Prefix, as_lines, parse_toml, validation_errors
 from segment.store.foreign_text import in_toml
 from segment.store.names import SIZE, shown, size_in_bytes
 from segment.store.urls import to_url, unsigned
@@ -295,10 +294,7 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
     if data is None:
         words = f"no job file at {shown(reference)}: `segment run --print-job` prints one"
         raise UsageError(with_hint(words, to_url(reference)))
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{shown(reference)} is not TOML: {error}") from None
+    return parse_toml(data, shown(reference))
 
 
 def job_record(job: Job, *, defaults: bool = True) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from segment.errors import UsageError
+from segment.errors import TooManyBytes, UsageError
 from segment.inputs.changes import Known
 from segment.inputs.detection import Kind, detect_kind, entries_of_kind
 from segment.inputs.discovery import Discovery, Unindexed
@@ -25,6 +25,7 @@ from segment.inputs.shards import Planned, Remade, counted, cut, mark_repeated
 from segment.inputs.tars.instalments import Spread, index_more, plan_first_tars, unindexed_of
 from segment.inputs.tars.webdataset import plan_webdataset, read_webdataset
 from segment.job import InputFormat, InputOptions
+from segment.store.bounds import MOST_JSON
 from segment.store.client import Entry, Store
 from segment.store.entries import Entries
 from segment.store.names import is_image, shown, skip_reason, suffix_of
@@ -254,7 +255,7 @@ def _hidden_folders(found: Found, without: str | None, store: Store, findings: F
         return hidden
     outside = tuple(folder + "/" for folder in hidden)
     records = list(found.entries.urls_ending("/run.json"))
-    runs = [parent_url(url) for url in records if not url.startswith(outside) and _is_run(store.read_if_exists(url))]
+    runs = [parent_url(url) for url in records if not url.startswith(outside) and _is_run(url, store)]
     if found.base in runs:
         raise UsageError(f"{shown(found.base)} is the output of a run, and no input; its masks are in masks/")
     for folder in runs:
@@ -264,10 +265,10 @@ def _hidden_folders(found: Found, without: str | None, store: Store, findings: F
     return hidden + runs
 
 
-def _is_run(data: bytes | None) -> bool:
-    """Whether `data` is a `run.json` of this program."""
+def _is_run(url: str, store: Store) -> bool:
+    """Whether there is a `run.json` of this program."""
     try:
-        run = json.loads(data or b"")
+        run = json.loads(store.read_if_exists(url, most=MOST_JSON) or b"")
         return isinstance(run, dict) and bool(run["contract"]) and bool(run["fingerprint"])
-    except (ValueError, KeyError, RecursionError):
+    except (ValueError, KeyError, RecursionError, TooManyBytes):
         return False

@@ -11,7 +11,6 @@ from segment.store.names import count, shown
 from segment.store.urls import masked_text
 
 LONGEST = 1000  # bytes of a value as UTF-8
-MOST_JSON = 16 << 20  # bytes of a .json member that is read
 
 REMARKS = {
     "metadata_damaged": "the .json member is no JSON object, or is too large: none of its values is kept",

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from segment.errors import OverLimit, TooManyBytes
-from segment.inputs.metadata import MOST_JSON, Values, json_values
+from segment.inputs.metadata import Values, json_values
+from segment.store.bounds import MOST_JSON
 from segment.store.client import Entry
 
 ShardFormat = Literal["files", "webdataset", "parquet"]

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import tomllib
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any, Literal
 
@@ -18,7 +17,7 @@ from segment.models.card_input import Input, Resampler, View
 from segment.models.card_output import ONE_CHANNEL, STRICT, Output
 from segment.models.classes import Classes
 from segment.models.quantisation import Quantisation
-from segment.models.validation import validation_message
+from segment.models.validation import parse_toml, validation_message
 from segment.store.bounds import MOST_TOML
 from segment.store.client import Store
 from segment.store.local_files import with_hint
@@ -259,18 +258,14 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
     data = (store or Store()).read_given(url, most=MOST_TOML)
     if data is None:
         raise UsageError(with_hint(f"no model card at {shown(url)}: `segment models` lists the built-in ones", url))
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"model card {shown(url)} is not UTF-8 text") from None
-    return parse_card(text, where=f"model card {shown(url)}", base=parent_url(url))
+    return parse_card(data, where=f"model card {shown(url)}", base=parent_url(url))
 
 
-def parse_card(text: str, where: str = "model card", base: str | None = None) -> ModelCard:
+def parse_card(text: str | bytes, where: str = "model card", base: str | None = None) -> ModelCard:
     """Parse a card's TOML text.
 
     Args:
-        text: TOML.
+        text: TOML; bytes of it are UTF-8.
         where: name of the card in error messages.
         base: folder of the card, for relative URLs of weights.
 
@@ -279,9 +274,7 @@ def parse_card(text: str, where: str = "model card", base: str | None = None) ->
             URL with a secret.
     """
     try:
-        card = ModelCard.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where} is not TOML: {error}") from None
+        card = ModelCard.model_validate(parse_toml(text, where))
     except ValidationError as error:
         raise UsageError(f"{where}:\n{validation_message(error, ModelCard)}") from None
     return card if base is None else _with_urls(card, to_url(base))

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
-from segment.errors import did_you_mean
+from segment.errors import UsageError, did_you_mean
 from segment.store.scope import check_prefix
 
 _SECRET = "storage_options"  # messages omit its values
 _LONGEST = 60  # characters; messages omit longer values
 _TYPES = {"string": "text", "boolean": "true or false", "array": "a list", "object": "a table", "null": ""}
 _Schema = dict[str, Any]
+_MOST_DOTS = 200  # in a line of TOML: the time for a key of many parts grows with their square
 
 Prefix = Annotated[str, BeforeValidator(check_prefix)]  # of URLs, or a local folder
+
+
+def parse_toml(data: str | bytes, where: str) -> dict[str, Any]:
+    """Parse TOML. Raises UsageError: `where` is none, is nested too deeply, or has a line of too many dots."""
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8")
+        if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+            raise UsageError(f"{where} has a line with more than {_MOST_DOTS} dots: break the line")
+        return tomllib.loads(text)
+    except UnicodeDecodeError:
+        raise UsageError(f"{where} is not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+        raise UsageError(f"{where} is not TOML: {error}") from None
 
 
 def validation_message(error: ValidationError, model: type[BaseModel]) -> str:

@@ -16,11 +16,14 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from segment.errors import SegmentError, StoreError
+from segment.output.damage import DAMAGE
 from segment.output.ledger import Ledger
 from segment.output.results import STAGES, PartResult
 from segment.output.tables import read_table, to_parquet
@@ -70,8 +73,7 @@ def read_attempts(ledger: Ledger) -> list[Attempt]:
     """Read the records of all attempts, oldest first."""
     names = {entry.url.rpartition("/")[2] for entry in ledger.store.list(ledger.url("runs"))}
     begun = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
-    urls = [ledger.url("runs", f"{name}.json") for name in begun]
-    records = in_order(ledger.store.read_if_exists, urls, name="attempts")
+    records = in_order(ledger.read_record, [f"runs/{name}.json" for name in begun], name="attempts")
     return [
         Attempt(name, _parse(record or b""), f"{name}.parquet" in names)
         for name, record in zip(begun, records, strict=True)
@@ -95,8 +97,10 @@ def read_timings(ledger: Ledger, attempt: Attempt) -> pa.Table | None:
         table = read_table(data)
         if "precision" not in table.column_names:  # of a version that did not record it
             table = table.append_column("precision", pa.array([""] * len(table), pa.string()))
-        return table.select(TIMINGS_SCHEMA.names).cast(TIMINGS_SCHEMA)
-    except (SegmentError, pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        table = table.select(TIMINGS_SCHEMA.names).cast(TIMINGS_SCHEMA)
+        _check_timings(table)
+        return table
+    except (SegmentError, *DAMAGE) as error:
         log.warning("runs/%s.parquet cannot be read (%s)", attempt.name, type(error).__name__)
         return None
 
@@ -109,11 +113,43 @@ def timings_table(results: Iterable[PartResult]) -> pa.Table:
 def _parse(data: bytes) -> dict[str, Any]:
     """Return a record; empty if it is damaged."""
     try:
-        record = json.loads(data)
-        datetime.datetime.fromisoformat(record["began"])
-    except (LookupError, TypeError, ValueError):
+        _Facts.model_validate_json(data)
+        return dict(json.loads(data))
+    except DAMAGE:
         return {}
-    return dict(record)
+
+
+def _time(text: str) -> str:
+    datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)  # which overflows at the ends of the calendar
+    return text
+
+
+_Time = Annotated[str, AfterValidator(_time)]
+
+
+class _Facts(BaseModel):
+    """What readers of a record rely on; other versions write more, or less."""
+
+    model_config = ConfigDict(strict=True)
+
+    began: _Time
+    ended: _Time = "1970-01-01"
+    engine: str = ""
+    device: str = ""
+    workers: int = Field(1, gt=0, lt=1 << 31)
+    expected_memory: int | None = Field(None, ge=0, lt=1 << 63)
+    retries: dict[str, int] = {}
+    remarks: dict[str, int] = {}
+
+
+def _check_timings(table: pa.Table) -> None:
+    """Raise ValueError if a value is missing, below 0 or not finite."""
+    for field in TIMINGS_SCHEMA:
+        column = table[field.name]
+        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        possible = pc.and_(pc.is_finite(column), pc.greater_equal(column, 0)) if is_number else pc.is_valid(column)
+        if field.name != "failure" and not pc.all(possible, skip_nulls=False, min_count=0).as_py():
+            raise ValueError(f"impossible values of {field.name}")
 
 
 def _timing(result: PartResult, round_number: int) -> dict[str, object]:

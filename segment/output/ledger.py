@@ -57,7 +57,7 @@ class Ledger(RunFolder):
         Raises:
             UsageError: the file exists but is not the `run.json` of this program.
         """
-        data = self.store.read_if_exists(self.url("run.json"))
+        data = self.read_record("run.json")
         if data is None:
             return None
         try:
@@ -152,7 +152,8 @@ class Ledger(RunFolder):
         self._write_plan(plan, self.store.write_if_absent)
         frozen = self.read_plan()
         if frozen is None:
-            raise StoreError(f"{shown(self.url('plan.parquet'))} was written, and is not there")
+            where = shown(self.url("plan.parquet"))
+            raise StoreError(f"{where} was written, and is not there: if a link that leads nowhere is there, delete it")
         return frozen
 
     def _write_plan(self, plan: Plan, write: Callable[[str, bytes | Path], object]) -> None:
@@ -229,7 +230,7 @@ class Ledger(RunFolder):
             raise SegmentError(
                 f"{shown(self.masks_url(shard, part))} was written by another run: choose another output"
             )
-        return fold(table, classes)
+        return read_checked(self.masks_url(shard, part), lambda: fold(table, classes))
 
     def shard_stats(self, shards: Iterable[str]) -> dict[str, ShardStats]:
         """Read the statistics of finished shards, in the given order.
@@ -288,7 +289,8 @@ class Ledger(RunFolder):
 
         Args:
             shard, part, columns: which.
-            size: of the file in bytes, if it was listed: that saves a request, of a small file all but one.
+            size: of the file in bytes, if it was listed: a small file is read by one request. That of a larger one is
+                looked up, as a driver may have written it anew since.
 
         Raises:
             SegmentError: its file is damaged.
@@ -299,7 +301,7 @@ class Ledger(RunFolder):
         def read() -> pa.Table:
             if size is not None and 0 <= size <= _FOLD_BLOCK:
                 return read_masks(io.BytesIO(self.store.read(url)), columns)
-            with self.store.open(url, block_size=_FOLD_BLOCK, size=size) as file:
+            with self.store.open(url, block_size=_FOLD_BLOCK) as file:
                 return read_masks(file, columns)
 
         return read_checked(url, read)

@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from segment.output.faults import Fault, Faults
 from segment.output.ledger import Ledger
@@ -13,6 +14,7 @@ from segment.output.manifest import FIGURES, masks_path, planned_names, stats_pa
 from segment.output.mask_files import masks_file_of
 from segment.output.plan import Plan
 from segment.store.client import Entry
+from segment.store.local_files import is_link
 from segment.store.names import count, shown
 
 AGAIN = "run the same command again"
@@ -39,16 +41,18 @@ class Objects:
 
 def check_objects(ledger: Ledger, plan: Plan, faults: Faults) -> Objects:
     """Compare the listings of `masks/` and `stats/` with the plan: all that is planned is there, and nothing else."""
-    entries = {**ledger.entries("masks"), **ledger.entries("stats")}
-    left, images = dict(entries), plan.images_by_shard()
-    finished = [shard for shard in images if left.pop(stats_path(shard), None) is not None]
+    listed = ledger.entries("masks", irregular=True) | ledger.entries("stats", irregular=True)
+    entries = {path: entry for path, entry in listed.items() if not entry.irregular}
+    planned = set(planned_names(plan))
+    images = plan.images_by_shard()
+    finished = [shard for shard in images if stats_path(shard) in entries]
     committed: dict[str, int] = {}
     undone = 0
     columns = (plan.table[name].to_pylist() for name in ("shard", "id", "start", "stop"))
     with_statistics = set(finished)
     for shard, part, start, stop in zip(*columns, strict=True):
         path = masks_path(shard, part)
-        entry = left.pop(path, None)
+        entry = entries.get(path)
         if entry is not None:
             committed[part] = entry.size
         elif shard in with_statistics:
@@ -57,7 +61,7 @@ def check_objects(ledger: Ledger, plan: Plan, faults: Faults) -> Objects:
         else:
             undone += stop - start
     if not plan.unindexed:  # else what is not planned here may be planned by now
-        faults.add(_strangers(left))
+        faults.add(_strangers(ledger, plan, planned, listed))
     unfinished = None
     if plan.unindexed:
         unfinished = f"{count(plan.tars_left, 'tar is', 'tars are')} not indexed yet: {AGAIN}"
@@ -68,12 +72,25 @@ def check_objects(ledger: Ledger, plan: Plan, faults: Faults) -> Objects:
     return Objects(committed, finished, unfinished, entries)
 
 
-def _strangers(left: Mapping[str, Entry]) -> Iterator[Fault]:
-    for path in sorted(left):
-        if not masks_file_of(path):  # rows point to these, not the plan
-            yield Fault(
-                f"objects under {path.split('/')[0]}/ that are in no plan", f"{shown(path)} is in no plan: delete it"
-            )
+def _strangers(ledger: Ledger, plan: Plan, planned: set[str], listed: Mapping[str, Entry]) -> Iterator[Fault]:
+    """Yield a fault for each object in no plan; one for all in a folder that is in a file's place, or behind a link.
+
+    A link may lead to anybody's folder.
+    """
+    own = {".", "masks", "stats", *(f"masks/{shard}" for shard in plan.parts_by_shard())}
+    named: set[str] = set()
+    for path in sorted(listed.keys() - planned):
+        if masks_file_of(path) and not listed[path].irregular:  # rows point to these, not the plan
+            continue
+        found, words = path, "is in no plan: delete it"
+        for folder in (str(folder) for folder in PurePosixPath(path).parents if str(folder) not in own):
+            if folder in planned and folder not in listed:
+                found, words = folder, "is a folder, and a file is expected: delete it"
+            elif is_link(ledger.url(folder)):
+                found, words = folder, "is a link to a folder, and in no plan: delete the link, not its target"
+        if found not in named:
+            named.add(found)
+            yield Fault(f"objects under {path.split('/')[0]}/ that are in no plan", f"{shown(found)} {words}")
 
 
 def wrong_sizes(ledger: Ledger, plan: Plan, objects: Objects) -> Iterator[tuple[str, str, Fault]]:

@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from segment.errors import TooManyBytes
 from segment.output.manifest import MANIFEST, Digests, masks_path, stats_path
 from segment.output.plan import Plan
 from segment.output.signing import SIGNATURE, signer_of
 from segment.output.stored import Stored
+from segment.store.bounds import MOST_JSON
 from segment.store.client import Entry, Store
 from segment.store.names import skip_reason
 from segment.store.urls import join_url
@@ -57,15 +59,16 @@ class RunFolder:
         """Return whether any object exists under `masks/`."""
         return bool(self.listed("masks"))
 
-    def entries(self, folder: str) -> dict[str, Entry]:
+    def entries(self, folder: str, *, irregular: bool = False) -> dict[str, Entry]:
         """Return the objects below a folder that a reader may count, by path below the output.
 
         These are, at any depth, objects with a Parquet suffix in any case, hidden or not, those in a folder with such a
         suffix, masks in files of their own, and every object that is not hidden: `pyarrow.dataset` reads a copy
-        `x.parquet.bak`, too. Files that operating systems leave there are not counted.
+        `x.parquet.bak`, too. Files that operating systems leave there are not counted. `irregular`: as of `Store.list`.
         """
         below = self.output.removesuffix("/") + "/"
-        found = {entry.url.removeprefix(below): entry for entry in self.store.list(self.url(folder))}
+        listed = self.store.list(self.url(folder), irregular=irregular)
+        found = {entry.url.removeprefix(below): entry for entry in listed}
         return {path: entry for path, entry in found.items() if _is_counted(path.removeprefix(f"{folder}/"))}
 
     def listed(self, folder: str) -> dict[str, int]:
@@ -87,6 +90,13 @@ class RunFolder:
         """Write `_SUCCESS` with the totals of a successful audit, and no digests; see `success.write_success`."""
         self.store.write(self.url(SUCCESS), to_json({**totals, "fingerprint": fingerprint}))
 
+    def read_record(self, name: str) -> bytes | None:
+        """Return the bytes of a small file such as `run.json`: none of one that is too large, None if there is none."""
+        try:
+            return self.store.read_if_exists(self.url(name), most=MOST_JSON)
+        except TooManyBytes:
+            return b""
+
     def is_complete(self) -> bool:
         """Return whether `_SUCCESS` exists."""
         return self.store.exists(self.url(SUCCESS))
@@ -99,7 +109,7 @@ class RunFolder:
 
     def signed_by(self) -> str:
         """Return the id of the key by which `_SUCCESS` says to be signed, not verified; `""` if it is not signed."""
-        return signer_of(self.store.read_if_exists(self.url(SIGNATURE)))
+        return signer_of(self.read_record(SIGNATURE))
 
     def known_parts(self, plan: Plan) -> set[str]:
         """Return the ids of the parts of a plan whose masks files are known by their digests."""

@@ -149,7 +149,7 @@ class Speed:
             workers=facts["workers"],
             images=total("images"),
             start=max(0.0, first - began),  # clocks of other hosts may be behind
-            seconds=last - first,
+            seconds=max(0.0, last - first),
             stages={stage: float(total(f"{stage}_seconds")) for stage in STAGES},
             hosts=dict(zip(hosts["host"].to_pylist(), hosts["images_sum"].to_pylist(), strict=True)),
             read_bytes=total("read_bytes"),

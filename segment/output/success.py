@@ -20,6 +20,7 @@ from segment.output.record import misshapen
 from segment.output.run_folder import SUCCESS, to_json
 from segment.output.signing import SIGNATURE, PublicKey, Signer
 from segment.output.stored import MOST
+from segment.store.bounds import MOST_JSON
 from segment.store.fetching import digest_of, fetch
 from segment.store.names import shown
 
@@ -50,7 +51,7 @@ def write_success(
     files = {RUN: _run_bytes(ledger, plan, fingerprint), MANIFEST: manifest}
     sha256 |= {name: _hex(content) for name, content in files.items()}
     data = to_json({**totals, "fingerprint": fingerprint, "sha256": sha256})
-    before = ledger.store.read_if_exists(ledger.url(SUCCESS))
+    before = ledger.read_record(SUCCESS)
     if before not in (None, data):
         ledger.succeed(totals, fingerprint)
     if before != data and not signer and ledger.signed_by():
@@ -78,7 +79,7 @@ def _plan_digest(ledger: Ledger, plan: Plan) -> str:
 
 def _run_bytes(ledger: Ledger, plan: Plan, fingerprint: str) -> bytes:
     ledger.record_input(plan, fingerprint)  # another driver, whose plan was older, may have written its own numbers
-    data = ledger.store.read(ledger.url(RUN))
+    data = ledger.store.read(ledger.url(RUN), most=MOST_JSON)
     if wrong := wrong_record(_parsed(data), plan, complete=True):
         _plan_digest(ledger, plan)  # another driver may have updated the plan just now
         raise SegmentError(f"{shown(ledger.url(RUN))}: {wrong[0]}: {VERIFY}")
@@ -88,7 +89,7 @@ def _run_bytes(ledger: Ledger, plan: Plan, fingerprint: str) -> bytes:
 def changed_files(ledger: Ledger) -> dict[str, str]:
     """Return a line for each file that is not the one that `_SUCCESS` names, by the file's name."""
     lines = {}
-    for name, digest in _named(ledger.store.read_if_exists(ledger.url(SUCCESS))).items():
+    for name, digest in _named(ledger.read_record(SUCCESS)).items():
         try:
             with fetch(ledger.store, ledger.url(name)) as file:
                 how = "" if digest_of(file) == digest else "is not the one that _SUCCESS names"
@@ -123,7 +124,7 @@ def load_digests(ledger: Ledger) -> str:
     data = ledger.store.read_if_exists(ledger.url(MANIFEST), most=MOST)
     if data is None:
         return ""
-    if _named(ledger.store.read_if_exists(ledger.url(SUCCESS))).get(MANIFEST, _hex(data)) != _hex(data):
+    if _named(ledger.read_record(SUCCESS)).get(MANIFEST, _hex(data)) != _hex(data):
         return f"{MANIFEST} is not the one that _SUCCESS names"
     try:
         ledger.digests = Digests.from_bytes(data)
@@ -137,8 +138,8 @@ def restore_record(ledger: Ledger, record: Mapping[str, Any]) -> None:
 
     What the first attempt found on its first images (`proof`) stays, unless that is damaged.
     """
-    data = ledger.store.read(ledger.url(RUN))
-    named = _named(ledger.store.read_if_exists(ledger.url(SUCCESS))).get(RUN)
+    data = ledger.store.read(ledger.url(RUN), most=MOST_JSON)
+    named = _named(ledger.read_record(SUCCESS)).get(RUN)
     existing = _parsed(data)
     differs = any(existing.get(name) != value for name, value in record.items() if name not in _OF_ATTEMPT)
     if differs or misshapen(existing) or (named and named != _hex(data)):
@@ -152,7 +153,7 @@ def check_success(ledger: Ledger, key: PublicKey | None, faults: Faults) -> tupl
     Returns:
         Whether there is a manifest to compare with, and the content of `_SUCCESS`; empty if there is none, or damage.
     """
-    data = ledger.store.read_if_exists(ledger.url(SUCCESS))
+    data = ledger.read_record(SUCCESS)
     success = _parsed(data) if data else {}
     if key:
         faults.add(_wrong_signature(ledger, data, key))
@@ -210,7 +211,7 @@ def _contradictions(run: Mapping[str, Any], plan: Plan, complete: bool) -> Itera
 
 
 def _wrong_signature(ledger: Ledger, data: bytes | None, key: PublicKey) -> Iterator[Fault]:
-    signature = ledger.store.read_if_exists(ledger.url(SIGNATURE))
+    signature = ledger.read_record(SIGNATURE)
     if data is None or signature is None:
         missing = SUCCESS if data is None else SIGNATURE
         yield Fault("signatures", f"the run is not signed: there is no {missing}")

@@ -224,14 +224,18 @@ def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table
     """Read an open masks file and check its page checksums; only the given columns are fetched (None: all).
 
     Raises:
-        ValueError: a column of every run is not there, or is of another type.
+        ValueError: a column of every run is not there, is of another type, or lacks values.
     """
     # One thread: the columns are small, and who reads many files reads several at once.
     table = read_table(file, columns, use_threads=False)
     found = {field.name: field.type for field in table.schema}
     for field in MASKS_SCHEMA:
-        if (columns is None or field.name in columns) and found.get(field.name) != field.type:
+        if columns is not None and field.name not in columns:
+            continue
+        if found.get(field.name) != field.type:
             raise ValueError(f"no column {field.name} of {field.type}")
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"{field.name} is missing in a row")
     return table
 
 
@@ -242,11 +246,15 @@ def footer_of(table: pa.Table) -> dict[str, object]:
 
 
 def fold(table: pa.Table, classes: int) -> ShardStats:
-    """Return the statistics of the rows of a masks file (columns `status`, `confusion`, `miou`)."""
+    """Return the statistics of the rows of a masks file (columns `status`, `confusion`, `miou`).
+
+    Raises:
+        pa.ArrowException, IndexError, ValueError: the counts are damaged.
+    """
     counts = np.zeros((classes + 1) * classes, dtype=np.int64)
     confusion = table["confusion"].combine_chunks()
-    cells = np.asarray(confusion.field("cell").flatten())
-    np.add.at(counts, cells, np.asarray(confusion.field("count").flatten()))
+    cells = confusion.field("cell").flatten().to_numpy().view(np.uint32)  # of which one below 0 is out of bounds, too
+    np.add.at(counts, cells, confusion.field("count").flatten().to_numpy())
     mious = [value for value in table["miou"].to_pylist() if value is not None]
     return ShardStats(
         Confusion(counts.reshape(classes + 1, classes)),

@@ -13,6 +13,7 @@ from segment.store.urls import redact_url
 
 MOST_BYTES = 2 << 30  # of an object that is read as a whole, where the caller knows nothing better
 MOST_TOML = 4 << 20  # of a card or a job file
+MOST_JSON = 16 << 20  # of JSON that somebody else wrote: as Python objects it takes 30 times as much
 _MOST_PAGE = 256 << 20  # of a page of a web server that lists files
 READ_SECONDS = 300.0  # for one read, unless --stall-timeout says otherwise
 SILENCE_SECONDS = 30.0  # without a byte

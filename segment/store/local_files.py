@@ -106,6 +106,11 @@ def entry_of_local(url: str) -> Entry | None:
     return Entry(url, status.st_size, local_etag(status))
 
 
+def is_link(url: str) -> bool:
+    """Whether a URL is that of a symbolic link; there are none but local ones."""
+    return url.startswith("file://") and Path(url.removeprefix("file://")).is_symlink()
+
+
 def with_hint(message: str, url: str) -> str:
     """Return a message on a path that is not there, and which name beside it was likely meant."""
     path = Path(url.removeprefix("file://"))

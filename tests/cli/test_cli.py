@@ -404,7 +404,7 @@ def test_an_unknown_key_in_a_job_file_names_the_nearest(segment: Call, place: Pl
     )
 
 
-@pytest.mark.parametrize(("text", "message"), [("input = ", "is not TOML: "), (b"\xff", "is not TOML: ")])
+@pytest.mark.parametrize(("text", "message"), [("input = ", "is not TOML: "), (b"\xff", "is not UTF-8 text")])
 def test_an_invalid_job_file_is_refused(segment: Call, tmp_path: Path, text: str | bytes, message: str) -> None:
     file = tmp_path / "job.toml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)

@@ -238,6 +238,12 @@ def test_not_toml(tmp_path: Path) -> None:
         load_card(str(path))
 
 
+@pytest.mark.parametrize("text", ["a=" + "[" * 9999, "a=" + "{a=" * 9999, "a." * 9999 + "a=1", "a=" + "9" * 9999])
+def test_toml_that_is_too_much_is_refused_at_once(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is not TOML: .*(recursion|digits)|has a line with more than 200 dots"):
+        parse_card(text)
+
+
 def test_a_card_that_says_nothing_is_scored_as_most_tools_score() -> None:
     metric = parse_card(CARD).metric
     assert (metric.convention, metric.resolution, metric.published) == ("cityscapes", "source", None)

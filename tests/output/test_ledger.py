@@ -294,6 +294,15 @@ def commit(ledger: Ledger, some: Part, rows: int | None = None) -> None:
     )
 
 
+def test_a_part_that_was_written_anew_since_it_was_listed_is_read(ledger: Ledger) -> None:
+    """Another driver repairs it; only what is small, and read whole, may be taken for as long as it was."""
+    row = ImageRow("0.png", "file:///in/0.png", 0, (1, 1), None, bytes(range(256)) * 400, None, None, None)
+    data = write_masks([row], shard="s", part="p", fingerprint="f")
+    STORE.write(ledger.masks_url("s", "p"), data)
+    for listed in (100, 70_000, len(data) - 9, len(data), len(data) + 9, 1 << 30):
+        assert ledger.read_rows("s", "p", ["id"], listed)["id"].to_pylist() == ["0.png"]
+
+
 @pytest.fixture
 def finished(ledger: Ledger) -> Ledger:
     """A ledger with all parts of PLAN committed and the statistics of both shards."""

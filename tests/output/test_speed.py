@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.main import get_command
@@ -21,7 +22,8 @@ from segment.models.sessions import Runtime, footprint
 from segment.output.attempts import read_attempts, timings_table
 from segment.output.ledger import Ledger
 from segment.output.results import STAGES, PartResult, Stage
-from segment.output.speed import Price, Speed, last_speed
+from segment.output.speed import Price, Speed, last_speed, read_speed
+from segment.output.tables import to_parquet
 from segment.report.speed_lines import speed_lines
 from segment.runs.estimate import estimate, estimate_lines
 from segment.runs.forecast import Forecast
@@ -183,13 +185,27 @@ def test_damaged_records_of_attempts_hide_no_report(tmp_path: Path) -> None:
     place.run()
     ledger = Ledger(Store(), f"file://{place.output}")
     first = last_speed(ledger)
-    for name, record, timings in (("3a", b"{", b"x"), ("3b", b"[]", b"x"), ("3c", b"{}", b"")):
-        (place.output / "runs" / f"{name}.json").write_bytes(record)
-        (place.output / "runs" / f"{name}.parquet").write_bytes(timings)
+    own = pq.read_table(min((place.output / "runs").glob("*.parquet")))
+    rows = own.to_pylist()
+    impossible = ({"ended": float("nan")}, {"began": None}, {"images": -5}, {"memory": None}, {"infer_seconds": -1.0})
+    wrong = [to_parquet(pa.Table.from_pylist([rows[0] | some], schema=own.schema)) for some in impossible]
+    changes = ({"ended": 7}, {"began": "0001-01-01T00:00:00+23:59"}, {"retries": {"read": "x"}}, {"workers": "x"},
+        {"remarks": [1]}, {"workers": 0}, {"expected_memory": {}})  # fmt: skip
+    records = [b"{", b"[]", b"{}", b"[" * 100_000, *(json.dumps(FACTS | some).encode() for some in changes)]
+    good = json.dumps(FACTS).encode()
+    damaged = [
+        *((record, to_parquet(own)) for record in records),
+        *((good, timings) for timings in (b"x", b"", *wrong)),
+    ]
+    for number, (record, timings) in enumerate(damaged):
+        (place.output / "runs" / f"3{number:02}.json").write_bytes(record)
+        (place.output / "runs" / f"3{number:02}.parquet").write_bytes(timings)
     assert last_speed(ledger) == first
+    attempts = read_attempts(ledger)
+    assert [bool(attempt.facts) for attempt in attempts] == [True, *[False] * len(records), *[True] * 7]
+    assert [read_speed(ledger, attempt) for attempt in attempts[1:]] == [None] * len(damaged)
     done = here("report", str(place.output))
     assert (done.returncode, "images/s on" in done.stdout) == (0, True), done.stderr
-    assert len(read_attempts(ledger)) == 4
 
 
 # --- segment plan -----------------------------------------------------------------------------------------------------

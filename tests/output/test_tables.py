@@ -198,6 +198,16 @@ def test_the_fold_of_a_file_is_the_sum_of_its_rows() -> None:
     assert found.image_miou == math.fsum(mious) / 2
 
 
+@pytest.mark.parametrize(("cell", "count"), [(-1, 5), (20, 5), (None, 5), (1, None)])
+def test_damaged_counts_are_not_folded(cell: int | None, count: int | None) -> None:
+    table = table_of(written(ROWS))
+    column = [{"cell": [0, cell], "count": [3, count]}, *table["confusion"].to_pylist()[1:]]
+    at = table.schema.get_field_index("confusion")
+    table = table.set_column(at, "confusion", pa.array(column, table.schema.field(at).type))
+    with pytest.raises((IndexError, ValueError)):
+        fold(table, CLASSES)
+
+
 def test_the_fold_of_nothing_but_errors_is_zero() -> None:
     found = fold(table_of(written([image_row(0, 0, "bad image"), image_row(1, 1, "bad label")])), CLASSES)
     assert found == ShardStats(Confusion.zeros(CLASSES), 2, 2, 0, 0.0)
@@ -268,6 +278,15 @@ def test_the_sum_of_scores_is_correctly_rounded_in_any_order() -> None:
     some = [ShardStats(Confusion.zeros(1), 1, 0, 1, value) for value in (1e16, 1.0, 1.0, *[0.1] * 10)]
     assert merge(some, 1).image_miou_sum == merge(reversed(some), 1).image_miou_sum == 1e16 + 4
     assert merge(some[3:], 1).image_miou_sum == 1.0
+
+
+def test_values_that_every_row_has_are_there() -> None:
+    table = read_masks(io.BytesIO(written(ROWS)))
+    rows, schema = table.to_pylist(), pa.schema([field.with_nullable(True) for field in table.schema])
+    for name in ("id", "uri", "shard", "part", "index", "status"):
+        lost = pa.Table.from_pylist([*rows[:-1], rows[-1] | {name: None}], schema=schema)
+        with pytest.raises(ValueError, match=f"{name} is missing in a row"):
+            read_masks(io.BytesIO(to_parquet(lost)), [name])
 
 
 @pytest.mark.parametrize("column", MASKS_SCHEMA.names)

@@ -206,6 +206,44 @@ def test_odd_things_are_faults_that_the_advice_mends(done: Place, output: Path, 
     assert path.read_bytes() == (done.output / path.relative_to(output)).read_bytes()
 
 
+def test_odd_things_in_no_plan_are_faults(output: Path, tmp_path: Path) -> None:
+    os.mkfifo(output / "masks" / "pipe.parquet")
+    os.mkfifo(min((output / "masks").iterdir()) / "_x-000000-0123456789abcdef.tif")
+    (output / "stats" / "link.parquet").symlink_to("nothing")
+    found = problems(output)
+    assert [line.endswith(" is in no plan: delete it") for line in found] == [True] * 3
+
+
+def test_a_folder_with_objects_in_a_file_s_place_is_named(done: Place, output: Path) -> None:
+    for pattern in (MASKS, STATS):
+        path = min(output.glob(pattern))
+        path.unlink()
+        path.mkdir()
+        (path / "x").touch()
+    named = [line.partition(" ")[0] for line in problems(output) if "is a folder, and a file is expected" in line]
+    assert len(named) == 2
+    for name in named:
+        shutil.rmtree(output / name)
+    again(done, output, verify=False)
+    assert problems(output) == []
+
+
+def test_nobody_is_advised_to_delete_what_a_link_leads_to(output: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for number in range(3):
+        (tmp_path / "mine" / f"{number}.txt").touch()
+    (output / "masks" / "linked").symlink_to(tmp_path / "mine")
+    (output / "masks" / "up").symlink_to("..")
+    words = "is a link to a folder, and in no plan: delete the link, not its target"
+    assert problems(output) == [f"masks/{name} {words}" for name in ("linked", "up")]
+    moved = (output / "masks").rename(tmp_path / "masks")  # which is no fault; nor is deleting it the remedy
+    (output / "masks").symlink_to(moved)
+    for name in ("linked", "up"):
+        (moved / name).unlink()
+    (moved / "x.parquet").touch()
+    assert problems(output) == ["masks/x.parquet is in no plan: delete it"]
+
+
 @pytest.mark.parametrize("name", ["plan.parquet", "run.json", "_SUCCESS", MANIFEST])
 @pytest.mark.parametrize(
     ("make", "words"),
@@ -219,10 +257,16 @@ def test_odd_things_are_faults_that_the_advice_mends(done: Place, output: Path, 
 def test_odd_things_for_files_of_the_run_are_told(
     output: Path, name: str, make: Callable[[Path], Any], words: str
 ) -> None:
-    if (name, words) == ("plan.parquet", "bytes"):
-        words = "delete it, and the same `segment run` writes it again"
+    if words == "bytes":
+        words = {
+            "plan.parquet": "delete it, and the same `segment run` writes it again",
+            "run.json": "is not a run of this program: restore it if it is damaged",
+        }.get(name, words)
     (output / name).unlink()
     make(output / name)
+    if (name, words) == ("_SUCCESS", "bytes"):
+        assert problems(output) == ["_SUCCESS is damaged: run the same command again"]
+        return
     with pytest.raises(SegmentError) as caught:
         problems(output)
     assert words in str(caught.value)

@@ -23,7 +23,9 @@ _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json")
 # Raised for a damaged log. FileNotFoundError: a clean-up has deleted a file of the log since it was listed.
-_LOG_DAMAGE = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, FileNotFoundError)
+_LOG_DAMAGE = (
+    pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, FileNotFoundError, RecursionError
+)  # fmt: skip
 _MOST_CHECKPOINT = 1 << 30  # bytes of a row group of a checkpoint, unpacked
 _EXPORT = "Write the table's current version as plain Parquet files and name these"
 

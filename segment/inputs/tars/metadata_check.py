@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from segment.errors import UsageError, did_you_mean
 from segment.inputs.findings import Findings
-from segment.inputs.metadata import MOST_JSON, json_keys, json_values
+from segment.inputs.metadata import json_keys, json_values
 from segment.inputs.tars.tar_findings import Tar
+from segment.store.bounds import MOST_JSON
 from segment.store.client import Store
 from segment.store.names import count, listed, shown
 

@@ -69,7 +69,7 @@ def claim(store: Store, target: str, mark: Mapping[str, str]) -> None:
     found = store.create(url, (json.dumps(mark, indent=2) + "\n").encode())
     try:
         same = json.loads(found) == mark
-    except ValueError:
+    except (ValueError, RecursionError):
         same = False
     if not same:
         raise UsageError(
