@@ -16,6 +16,7 @@ _DETECTING = {"NonMaxSuppression", "MulticlassNms", "DetectionOutput", "RoiAlign
 _BOXES = {"boxes", "dets", "num_detections", "detection_boxes"}
 _QUERIES = ("masks_queries_logits", "class_queries_logits", "pred_masks", "pred_logits")
 _MOST_CLASSES = 255
+_COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "And", "Or"}
 MULTILABEL_KIND = "multilabel"  # in no card
 _RANKS = {MULTILABEL_KIND: 0, "sigmoid": 1}  # of kinds that are only taken where there is no other
 
@@ -41,7 +42,7 @@ class Mask:
     @property
     def logit(self) -> bool:
         """Whether it is one channel without a sigmoid."""
-        return self.kind.value == "sigmoid" and self.kind.guessed
+        return self.kind.value == "sigmoid" and self.facts.operator not in ("Sigmoid", "Softmax")
 
     @property
     def name(self) -> str:
@@ -66,9 +67,7 @@ def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mas
         _refuse_outputs(facts.outputs, size)
     best = max(found, key=_rank)
     if best.kind.value == MULTILABEL_KIND:
-        raise refusal(
-            f"its output {best.facts.port} ends in a sigmoid of each of {best.classes} channels: {MULTILABEL}"
-        )
+        raise refusal(f"its output {best.facts.port} {best.kind.why} of each of {best.classes} channels: {MULTILABEL}")
     if best.classes is not None and best.classes > _MOST_CLASSES:
         raise refusal(f"its output {best.facts.port} has {best.classes} classes, and a mask holds {_MOST_CLASSES}")
     return best, [mask for mask in found if mask is not best]
@@ -115,7 +114,7 @@ def _flat(output: OutputFacts, dims: Dims, size: Size) -> Mask | None:
     """The pixels of the input in one row."""
     pixels = size[0] * size[1]
     if dims == (dims[0], pixels):
-        return Mask(output, "N(HW)", _plane_kind(output), size, output.scored)
+        return Mask(output, "N(HW)", _plane_kind(output), size, _indexed(output))
     for layout, place in (("NC(HW)", 2), ("N(HW)C", 1)):
         if len(dims) == 3 and dims[place] == pixels:
             classes = dims[3 - place]
@@ -134,18 +133,31 @@ def _scores(output: OutputFacts, layout: str, dims: Dims, size: Size) -> Mask | 
 def _plane(output: OutputFacts, layout: str, plane: Dims, size: Size) -> Mask | None:
     if not _covers(plane, size):
         return None
-    return Mask(output, layout, _plane_kind(output), _pair(plane), output.scored)
+    return Mask(output, layout, _plane_kind(output), _pair(plane), _indexed(output))
+
+
+def _is_truth(output: OutputFacts) -> bool:
+    return output.operator in _COMPARISONS or output.port.dtype == "bool"
+
+
+def _indexed(output: OutputFacts) -> int | None:
+    """Return the number of classes of an index; None if nothing says it."""
+    return 2 if _is_truth(output) else output.scored
 
 
 def _plane_kind(output: OutputFacts) -> Said[str]:
     """The kind of one number a pixel."""
-    whole = "int" in output.port.dtype and not output.port.dtype.endswith("int8")
     if output.operator == "ArgMax":
         return Said("index", "the graph ends in an argmax")
-    if whole and output.operator != "Sigmoid":
+    if _is_truth(output):
+        return Said("index", "the graph ends in a comparison: a pixel is of one class or the other")
+    if "int" in output.port.dtype and not output.is_quantised:
         return Said("index", f"whole numbers ({output.port.dtype}), one a pixel")
-    if output.operator in ("Sigmoid", "Softmax"):  # of a softmax, one channel was cut out
-        return Said("sigmoid", f"the graph ends in one channel of a {output.operator.lower()}")
+    if output.operator == "Sigmoid":
+        return Said("sigmoid", "the graph ends in a sigmoid of one channel")
+    if output.operator == "Softmax":
+        why = "the graph ends in one channel of a softmax, usually that of the foreground"
+        return guess("sigmoid", why, "that of the background: name the classes in the other order")
     return guess("sigmoid", "one channel, and no sigmoid: it may be a logit", "no mask, such as depth")
 
 
@@ -153,7 +165,9 @@ def _kind(output: OutputFacts) -> Said[str]:
     if output.operator == "Softmax":
         return Said("probabilities", "the graph ends in a softmax")
     if output.operator == "Sigmoid":
-        return Said(MULTILABEL_KIND, "the graph ends in a sigmoid of each channel")
+        return Said(MULTILABEL_KIND, "ends in a sigmoid")
+    if _is_truth(output) and output.operator != "Equal":  # whose channels are equal to their maximum once a pixel
+        return Said(MULTILABEL_KIND, "ends in a comparison")
     return Said("logits", "the graph ends in no softmax (masks are the same for probabilities)")
 
 

@@ -137,8 +137,6 @@ def _remarks(entry: InputFacts, mask: Mask, size: Size, depth: int) -> list[str]
     remarks = []
     if mask.size[0] < size[0] and mask.size[1] < size[1]:
         remarks.append(f"the output, {mask.size[0]}x{mask.size[1]}, is enlarged to the input, {size[0]}x{size[1]}")
-    if mask.logit:
-        remarks.append("the output, one channel, ends in no sigmoid: it may be a logit, as the card says, or no mask")
     if mask.classes == 3 and depth == 3 and mask.size[0] >= size[0]:
         remarks.append("three channels come out, as they go in: is it a network from images to images?")
     if entry.is_normalised_inside:

@@ -39,8 +39,7 @@ def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ())
     found = []
     inferred = inferred_ports(model, entry, shape) if entry else {}
     for port in outputs:
-        operator, scored = graph.deciding(port.name)
-        found.append(OutputFacts(_with(port, inferred.get(port.name)), operator, scored))
+        found.append(OutputFacts(_with(port, inferred.get(port.name)), *graph.deciding(port.name)))
     return GraphFacts(
         tuple(graph.entering(port) for port in inputs),
         tuple(found),
@@ -91,15 +90,19 @@ class _Walk:
             return next((numpy_helper.to_array(item.t) for item in node.attribute if item.name == "value"), None)
         return None
 
-    def deciding(self, name: str) -> tuple[str, int | None]:
-        """Return the operator that decides an output's meaning, and the classes that it chooses from."""
-        while (node := self._producers.get(name)) is not None and node.op_type in _KEEPING:
+    def deciding(self, name: str) -> tuple[str, int | None, bool]:
+        """Return the operator that decides an output's meaning, and the other facts of the output."""
+        quantised = False
+        while (node := self._producers.get(name)) is not None:
+            quantised = quantised or node.op_type.startswith(("QuantizeLinear", "QLinear"))
+            if node.op_type not in _KEEPING:
+                break
             name = node.input[0]
         if node is None:
-            return "", None
+            return "", None, quantised
         if node.op_type == "ArgMax" or (node.op_type == "TopK" and name == node.output[-1]):
-            return "ArgMax", self._chosen_from(node)
-        return node.op_type, None
+            return "ArgMax", self._chosen_from(node), quantised
+        return node.op_type, None, quantised
 
     def _chosen_from(self, node: NodeProto) -> int | None:
         default = 0 if node.op_type == "ArgMax" else -1
