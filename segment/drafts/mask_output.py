@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from segment.drafts.contract import Said, guess, refusal
@@ -64,7 +65,7 @@ def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mas
     _refuse_other_tasks(facts, size)
     found = [mask for output in facts.outputs if (mask := _as_mask(output, size, input_layout))]
     if not found:
-        _refuse_outputs(facts.outputs, size)
+        _refuse_outputs(facts, size)
     best = max(found, key=_rank)
     if best.kind.value == MULTILABEL_KIND:
         raise refusal(f"its output {best.facts.port} {best.kind.why} of each of {best.classes} channels: {MULTILABEL}")
@@ -76,7 +77,8 @@ def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mas
 def _refuse_other_tasks(facts: GraphFacts, size: Size) -> None:
     names = {name for output in facts.outputs for name in output.port.names}
     shapes = [output.port.dims or () for output in facts.outputs]
-    if len(shapes) > 1 and any(_are_boxes(dims, size) for dims in shapes):
+    prototypes = {dims[1] for dims in shapes if len(dims) == 4}
+    if len(shapes) > 1 and any(_are_boxes(dims, size, prototypes) for dims in shapes):
         listed = ", ".join(str(output.port) for output in facts.outputs)
         raise refusal(f"it gives boxes, and perhaps masks of single objects, but no class for every pixel: {listed}")
     if facts.operators & _DETECTING or names & _BOXES:
@@ -88,12 +90,15 @@ def _refuse_other_tasks(facts: GraphFacts, size: Size) -> None:
         )
 
 
-def _are_boxes(dims: Dims, size: Size) -> bool:
-    """Whether a shape is that of a list of boxes, such as YOLO's 1x116x8400: coordinates, scores and coefficients."""
+def _are_boxes(dims: Dims, size: Size, prototypes: Set[int | None]) -> bool:
+    """Whether a shape is that of a list of boxes, such as YOLO's 1x116x8400: coordinates, scores and coefficients.
+
+    Of boxes already chosen, such as 1x300x38, each has four coordinates, score, class, and a number a prototype.
+    """
     if len(dims) != 3 or None in dims[1:] or size[0] * size[1] in dims:
         return False
     shorter, longer = sorted(side or 0 for side in dims[1:])
-    return longer > 16 * shorter >= 5 * 16
+    return longer > 16 * shorter >= 5 * 16 or (dims[2] or 0) - 6 in prototypes
 
 
 def _as_mask(output: OutputFacts, size: Size, input_layout: str) -> Mask | None:
@@ -176,9 +181,20 @@ def _covers(plane: Dims, size: Size) -> bool:
     height, width = plane
     if height is None or width is None or min(height, width) < 2:
         return False
-    least = max(size[0] / (height + 1), size[1] / (width + 1))
-    most = min(size[0] / (height - 1), size[1] / (width - 1))
+    least, most = _strides((height, width), size)
     return least <= most and least <= 64
+
+
+def _strides(plane: Size, size: Size) -> tuple[float, float]:
+    """Return the least and the largest stride that makes an array of the input, up to a row and column of rounding."""
+    least = max(size[0] / (plane[0] + 1), size[1] / (plane[1] + 1))
+    return least, min(size[0] / (plane[0] - 1), size[1] / (plane[1] - 1))
+
+
+def is_crop(mask: Mask, size: Size) -> bool:
+    """Whether an output is smaller than the input by no whole stride, as that of a network without borders."""
+    least, most = _strides(mask.size, size)
+    return least > 1 and math.floor(most) < least
 
 
 def _pair(plane: Dims) -> Size:
@@ -190,15 +206,17 @@ def _rank(mask: Mask) -> tuple[int, int, bool]:
     return _RANKS.get(mask.kind.value, 2), mask.size[0] * mask.size[1], "aux" not in mask.name.lower()
 
 
-def _refuse_outputs(outputs: Sequence[OutputFacts], size: Size) -> None:
-    if not outputs:
+def _refuse_outputs(facts: GraphFacts, size: Size) -> None:
+    if not facts.outputs:
         raise refusal("it has no output: a wrong or damaged file")
-    listed = ", ".join(str(output.port) for output in outputs)
-    if any(output.port.dims is None or None in output.port.dims[1:] for output in outputs):
+    listed = ", ".join(str(output.port) for output in facts.outputs)
+    if any(output.port.dims is None or None in output.port.dims[1:] for output in facts.outputs):
+        entries = ", ".join(str(entry.port) for entry in facts.inputs)
+        several = f" and with one input, the image (it takes {entries})" if len(facts.inputs) > 1 else ""
         raise refusal(
-            f"the shape of its output is not known before a run: {listed}. Export it with fixed sizes (--size)"
+            f"the shape of its output is not known before a run: {listed}. Export it with fixed sizes{several}"
         )
-    dims = [output.port.dims or () for output in outputs]
+    dims = [output.port.dims or () for output in facts.outputs]
     if any(len(shape) in (2, 3) and _covers(shape[-2:], size) for shape in dims):
         raise refusal(
             f"its output has no dimension for the batch: {listed}. Export it with a batch of 1 that no node removes"
@@ -206,5 +224,5 @@ def _refuse_outputs(outputs: Sequence[OutputFacts], size: Size) -> None:
     if all(len([side for side in shape[1:] if side != 1]) <= 1 for shape in dims):
         raise refusal(f"it is a classifier: it gives one row of scores an image, not one a pixel ({listed})")
     if any(len(shape) == 3 for shape in dims):
-        raise refusal(f"it looks like a detector: no output has a class for every pixel ({listed})")
+        raise refusal(f"it looks like a detector or an encoder: no output has a class for every pixel ({listed})")
     raise refusal(f"no output has the shape of the input, {size[0]}x{size[1]}, at any scale: {listed}")

@@ -11,6 +11,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
 from segment.models.sessions.onnx_nodes import Nodes
+from segment.models.sessions.onnxfile import constant_of
 from segment.models.sessions.ports import Port, Size
 
 Values = dict[str, str]  # of outputs, by the name of the output
@@ -119,12 +120,9 @@ class GraphScores:
     def _scales(self, node: NodeProto) -> NDArray[Any] | None:
         """Return the scale of each axis; none if they follow from the sizes, None if they are not constant."""
         name = node.input[2] if len(node.input) > 2 else ""
-        tensor, maker = self._stored.get(name), self._makers.get(name)
-        if tensor is None and maker is not None and maker.op_type == "Constant":
-            tensor = _attribute(maker, "value", None)
-        if isinstance(tensor, TensorProto):
-            return numpy_helper.to_array(tensor)
-        return None if name else np.empty(0)
+        if name in self._stored:
+            return numpy_helper.to_array(self._stored[name])
+        return constant_of(self._makers.get(name)) if name else np.empty(0)
 
 
 def _axes_of(layout: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, with_arithmetic
 from segment.models.sessions.onnx_quantised import input_scales
-from segment.models.sessions.onnxfile import declared_ports, inferred_ports, read_model
+from segment.models.sessions.onnxfile import constant_of, declared_ports, inferred_ports, read_model
 from segment.models.sessions.ports import Dims, Port
 
 # Operators that keep an output's meaning.
@@ -36,13 +36,10 @@ def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ())
     model = read_model(data)
     inputs, outputs = declared_ports(model)
     graph = _Walk(model)
-    found = []
     inferred = inferred_ports(model, entry, shape) if entry else {}
-    for port in outputs:
-        found.append(OutputFacts(_with(port, inferred.get(port.name)), *graph.deciding(port.name)))
     return GraphFacts(
         tuple(graph.entering(port) for port in inputs),
-        tuple(found),
+        tuple(OutputFacts(_with(port, inferred.get(port.name)), *graph.deciding(port.name)) for port in outputs),
         frozenset(node.op_type for node in model.graph.node),
         model.producer_name,
         {item.key: item.value for item in model.metadata_props},
@@ -85,10 +82,7 @@ class _Walk:
     def _array(self, name: str) -> np.ndarray | None:
         if name in self._stored:
             return np.asarray(numpy_helper.to_array(self._stored[name]))
-        node = self._producers.get(name)
-        if node is not None and node.op_type == "Constant":
-            return next((numpy_helper.to_array(item.t) for item in node.attribute if item.name == "value"), None)
-        return None
+        return constant_of(self._producers.get(name))
 
     def deciding(self, name: str) -> tuple[str, int | None, bool]:
         """Return the operator that decides an output's meaning, and the other facts of the output."""
