@@ -16,7 +16,6 @@ from onnx import TensorProto, helper
 from segment.drafts.drafting import DraftedCard, draft_card
 from segment.errors import ModelError
 from segment.models.sessions.sanity_check import random_images
-from tests.graphs import as_weights
 from tests.nets import net, node
 from tests.serving import OPENVINO, ORT, opened
 
