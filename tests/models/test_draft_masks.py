@@ -21,7 +21,7 @@ from tests.serving import OPENVINO, ORT, opened
 
 IMAGE = random_images(1, 24, 32)
 IMAGENET = (IMAGE / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-ONE = {"classes": 1, "outputs": {"y": [1, 1, 24, 32]}}
+ONE: dict[str, Any] = {"classes": 1, "outputs": {"y": [1, 1, 24, 32]}}
 
 Mask = Callable[[NDArray[Any]], NDArray[Any]]
 

@@ -526,9 +526,7 @@ def test_a_footprint_counts_what_views_of_a_graph_that_enlarges_itself_keep_aliv
     scores, resized = CLASSES * side**2 * 4, side**2 * (0.75**2 + 1.25**2 + 2)
     found = footprint(card, as_weights(enlarging()), OPENVINO, 1)
     assert found is not None
-    assert found.per_stream == pytest.approx(
-        scores * (3 + 4 * 1.25**2) + 32 * side**2 * (0.75**2 + 1.25**2 + 2), rel=0.1
-    )
+    assert found.per_stream == pytest.approx(scores * (3 + 4 * 1.25**2) + 32 * resized, rel=0.1)
 
 
 def test_a_flip_is_no_slice_for_which_openvino_keeps_each_address() -> None:

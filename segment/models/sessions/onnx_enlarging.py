@@ -16,7 +16,6 @@ from segment.models.sessions.ports import Port, Size
 
 Values = dict[str, str]  # of outputs, by the name of the output
 
-SLICE_OPSET = 10  # the first whose Slice takes its bounds as inputs
 _FIRST_OF_PIXELS = {"probabilities": 2}  # axis of rows in an output; 1 in the others
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _FLOAT_NAMES = ("float32", "float16", "bfloat16")  # a Resize of others rounds to whole numbers
