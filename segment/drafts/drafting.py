@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
-from segment.drafts.contract import Draft, Said
+from segment.drafts.contract import Draft, Said, guess
 from segment.drafts.measuring import decided
 from segment.drafts.reading import read_draft
 from segment.drafts.trial import MOST_IMAGES, NamedImage, Trial, picture_of, read_images, try_card
@@ -88,20 +88,36 @@ def draft_card(
     draft = read_draft(weights_url(url), weights, store, size=size, classes=classes, name=name)
     files = _files(url, weights, store)
     named = [(_reference(file, beside), data) for file, data in files]
-    text = card_text(draft, redact_url(url), named)
-    card = parse_card(text, where="the drafted card")
+    if draft.logit:
+        draft = _probability(draft, lambda other: try_card(_card(other, url, named)[1], weights, pictures))
+    text, card = _card(draft, url, named)
     trial = _trial(card, weights, pictures, size)
     if labels:
         job = make_job({**_JOB, "input": images, "labels": labels, "label_remap": dict(label_remap or {})}, "draft")
         job = job.model_copy(update={"runtime": trial.runtime.partition(",")[0]})
         checked = check_readings(card, weights, job, images=IMAGES, note=note, store=store)
         draft = decided(draft, checked)
-        text = card_text(draft, redact_url(url), named)
-        card = parse_card(text, where="the drafted card")
+        text, card = _card(draft, url, named)
         pictures = _labelled_pictures(checked, card, job)
         trial = _trial(card, weights, pictures, size)
     remarks = [*_told(draft), *draft.remarks, *trial.remarks, *_missing_weights(files), _ran(trial)]
     return DraftedCard(text, card, tuple(remarks), picture_of(trial, card) if pictures else b"")
+
+
+def _probability(draft: Draft, trial: Callable[[Draft], object]) -> Draft:
+    """Return the draft of one channel as a probability if all its numbers are from 0 to 1; else unchanged."""
+    why = "one channel, whose numbers are from 0 to 1 for all images tried"
+    other = replace(draft, logit=False, kind=guess("sigmoid", why, draft.kind.otherwise))
+    try:
+        trial(other)
+    except ModelError:  # a number beyond 0 to 1, or what the trial of the draft itself finds
+        return draft
+    return other
+
+
+def _card(draft: Draft, url: str, weights: Sequence[tuple[str, bytes]]) -> tuple[str, ModelCard]:
+    text = card_text(draft, redact_url(url), weights)
+    return text, parse_card(text, where="the drafted card")
 
 
 def weights_url(url: str) -> str:
@@ -151,6 +167,8 @@ def _told(draft: Draft) -> Iterator[str]:
     guessed = [_KEYS.get(name, name) for name, value in said.items() if isinstance(value, Said) and value.guessed]
     if guessed:
         yield f"guessed, check them: {'; '.join(guessed)}"
+    if draft.logit:
+        yield "the output, one channel, ends in no sigmoid: it may be a logit, as the card says, or no mask"
 
 
 def _missing_weights(files: list[tuple[str, bytes]]) -> Iterator[str]:

@@ -61,7 +61,8 @@ def _in_the_graph(facts: GraphFacts) -> Iterator[Hints]:
     if any(key.startswith("tflite.") for key in metadata):
         yield _tensorflow_lite(metadata)
     if any(key.startswith("model_info.") for key in metadata):
-        yield _model_api({key.removeprefix("model_info."): value for key, value in metadata.items()})
+        info = {key.removeprefix("model_info."): value for key, value in metadata.items()}
+        yield _model_api(info, len(facts.outputs))
     if "conversion_parameters.reverse_input_channels" in metadata:
         yield _conversion(metadata)
 
@@ -82,6 +83,7 @@ def _ultralytics(metadata: Mapping[str, str]) -> Hints:
         scaling=Said(Scaling(1), why),
         resize=Said(letterbox, why),
         names=names_of(literal(metadata.get("names", "")), "metadata 'names'"),
+        remarks=() if task == "semantic" else (f"its metadata says task '{task}': does it give a class a pixel?",),
     )
 
 
@@ -96,16 +98,18 @@ def _tensorflow_lite(metadata: Mapping[str, str]) -> Hints:
     )
 
 
-def _model_api(info: Mapping[str, str]) -> Hints:
+def _model_api(info: Mapping[str, str], outputs: int) -> Hints:
     """OpenVINO's Model API: `model_info` in the `rt_info` of an IR."""
     why = "model_info in the IR's rt_info"
     mean, std = numbers_of(info.get("mean_values", "")), numbers_of(info.get("scale_values", ""))
     reverse = info.get("reverse_input_channels", "").lower()
     kinds = {"standard": "stretch", "fit_to_window": "letterbox", "fit_to_window_letterbox": "letterbox"}
     method = kinds.get(info.get("resize_type", ""))
-    resize: dict[str, Any] = {"method": method}
+    resize: dict[str, Any] = {"method": method, "resampler": "opencv", "interpolation": "bilinear"}
     if info.get("resize_type") == "fit_to_window_letterbox":
         resize["anchor"] = "centre"
+    if method == "letterbox" and info.get("pad_value", "").isdecimal():
+        resize["pad"] = [min(int(info["pad_value"]), 255)] * 3
     # The library reads BGR, and reverses it for a model of RGB.
     channels = {"yes": "RGB", "true": "RGB", "no": "BGR", "false": "BGR"}.get(reverse)
     if info.get("embedded_processing", "").lower() in ("true", "yes"):
@@ -114,7 +118,9 @@ def _model_api(info: Mapping[str, str]) -> Hints:
         channels, method = "BGR", None
         why += ", with embedded_processing"
     labels = info.get("labels", "").split()
-    refused = "yolo" in info.get("model_type", "").lower() or info.get("model_type", "").lower() == "ssd"
+    kind = info.get("model_type", "").lower()
+    # ultralytics writes YOLO for each of its tasks; a detector of one output is told by its shape.
+    refused = kind == "ssd" or ("yolo" in kind and (kind != "yolo" or outputs > 1))
     return Hints(
         channels=Said(channels, f"{why} (reverse_input_channels = {reverse})") if channels else None,
         scaling=Said(Scaling(255, mean or (0.0,) * 3, std or (1.0,) * 3), why) if mean or std else None,
@@ -173,40 +179,51 @@ def _hugging_face(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Hi
             return Hints(refusal=f"config.json beside it describes {_OTHER_TASKS[task]} ({name})")
     if isinstance(labels, dict) and not all(str(key).isdecimal() for key in labels):
         raise ValueError("id2label is a table by number")
-    remarks: tuple[str, ...] = ()
-    if processor.get("do_reduce_labels") or processor.get("reduce_labels"):
-        remarks = (
-            "labels of its data set are numbered from 1, 0 being ignored (do_reduce_labels), so such labels need a "
-            "remap: 0=ignore, 1=0, 2=1 and so on. `segment check` prints it in full",
-        )
+    order = "BGR" if processor.get("do_flip_channel_order") else "RGB"
     return Hints(
         size=_hugging_face_size(processor, why),
-        channels=Said("RGB", f"{why}: its images are RGB") if processor else None,
+        channels=Said(order, f"{why}: its images are {order}") if processor else None,
         scaling=_hugging_face_scaling(processor, why),
         resize=_hugging_face_resize(processor, why),
         names=names_of(labels, "id2label of config.json"),
-        remarks=remarks,
+        remarks=tuple(_hugging_face_remarks(processor, why)),
     )
+
+
+def _hugging_face_remarks(processor: Mapping[str, Any], why: str) -> Iterator[str]:
+    if processor.get("do_reduce_labels") or processor.get("reduce_labels"):
+        yield (
+            "labels of its data set are numbered from 1, 0 being ignored (do_reduce_labels), so such labels need a "
+            "remap: 0=ignore, 1=0, 2=1 and so on. `segment check` prints it in full"
+        )
+    size = processor.get("size")
+    if processor.get("keep_aspect_ratio") or (isinstance(size, dict) and "shortest_edge" in size):
+        cropped = ", and crops them" if processor.get("do_center_crop") else ""
+        yield f"{why} keeps the shape of images{cropped}; the card stretches them, which may cost a little"
 
 
 def _hugging_face_size(processor: Mapping[str, Any], why: str) -> Said[tuple[int, int]] | None:
     size = processor.get("size")
+    if processor.get("do_center_crop"):
+        size = processor.get("crop_size", size)
     if isinstance(size, int):
         size = {"height": size, "width": size}
     if not isinstance(size, dict):
         return None
     side = size.get("shortest_edge")
     height, width = size.get("height", side), size.get("width", side)
-    return Said((int(height), int(width)), f"size in {why}") if height and width else None
+    return Said((int(height), int(width)), f"size of images in {why}") if height and width else None
 
 
 def _hugging_face_scaling(processor: Mapping[str, Any], why: str) -> Said[Scaling] | None:
-    if not {"do_normalize", "do_rescale", "image_mean"} & set(processor):
+    if not {"do_normalize", "do_rescale", "image_mean", "do_flip_channel_order"} & set(processor):
         return None
     factor = float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 1.0
     maximum = 1 if abs(factor * 255 - 1) < 0.01 else 255
     unit = 1 if maximum == 1 else 1 / factor
     mean, std = numbers_of(processor.get("image_mean")), numbers_of(processor.get("image_std"))
+    if processor.get("do_normalize") and not (mean and std):  # those of its class, which the file does not say
+        return None
     if not processor.get("do_normalize", True) or not mean or not std:
         return Said(Scaling(maximum, (0.0,) * 3, (unit,) * 3), why)
     if not all(std):

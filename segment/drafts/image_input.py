@@ -76,7 +76,7 @@ def _check_dtype(port: Port) -> None:
     if port.dtype not in _DTYPES:
         raise refusal(
             f"its input {port} takes {port.dtype}; served are float32, float16, uint8, int8 and int16: export it with "
-            "a floating-point input (TensorFlow's converter: inference_input_type = tf.float32)"
+            "a float32 input (TensorFlow's converter: inference_input_type = tf.float32)"
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from segment.drafts.contract import Said, guess, refusal
@@ -16,6 +17,7 @@ _DETECTING = {"NonMaxSuppression", "MulticlassNms", "DetectionOutput", "RoiAlign
 _BOXES = {"boxes", "dets", "num_detections", "detection_boxes"}
 _QUERIES = ("masks_queries_logits", "class_queries_logits", "pred_masks", "pred_logits")
 _MOST_CLASSES = 255
+_COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "And", "Or"}
 MULTILABEL_KIND = "multilabel"  # in no card
 _RANKS = {MULTILABEL_KIND: 0, "sigmoid": 1}  # of kinds that are only taken where there is no other
 
@@ -41,7 +43,7 @@ class Mask:
     @property
     def logit(self) -> bool:
         """Whether it is one channel without a sigmoid."""
-        return self.kind.value == "sigmoid" and self.kind.guessed
+        return self.kind.value == "sigmoid" and self.facts.operator not in ("Sigmoid", "Softmax")
 
     @property
     def name(self) -> str:
@@ -63,12 +65,10 @@ def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mas
     _refuse_other_tasks(facts, size)
     found = [mask for output in facts.outputs if (mask := _as_mask(output, size, input_layout))]
     if not found:
-        _refuse_outputs(facts.outputs, size)
+        _refuse_outputs(facts, size)
     best = max(found, key=_rank)
     if best.kind.value == MULTILABEL_KIND:
-        raise refusal(
-            f"its output {best.facts.port} ends in a sigmoid of each of {best.classes} channels: {MULTILABEL}"
-        )
+        raise refusal(f"its output {best.facts.port} {best.kind.why} of each of {best.classes} channels: {MULTILABEL}")
     if best.classes is not None and best.classes > _MOST_CLASSES:
         raise refusal(f"its output {best.facts.port} has {best.classes} classes, and a mask holds {_MOST_CLASSES}")
     return best, [mask for mask in found if mask is not best]
@@ -77,7 +77,8 @@ def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mas
 def _refuse_other_tasks(facts: GraphFacts, size: Size) -> None:
     names = {name for output in facts.outputs for name in output.port.names}
     shapes = [output.port.dims or () for output in facts.outputs]
-    if len(shapes) > 1 and any(_are_boxes(dims, size) for dims in shapes):
+    prototypes = {dims[1] for dims in shapes if len(dims) == 4}
+    if len(shapes) > 1 and any(_are_boxes(dims, size, prototypes) for dims in shapes):
         listed = ", ".join(str(output.port) for output in facts.outputs)
         raise refusal(f"it gives boxes, and perhaps masks of single objects, but no class for every pixel: {listed}")
     if facts.operators & _DETECTING or names & _BOXES:
@@ -89,12 +90,15 @@ def _refuse_other_tasks(facts: GraphFacts, size: Size) -> None:
         )
 
 
-def _are_boxes(dims: Dims, size: Size) -> bool:
-    """Whether a shape is that of a list of boxes, such as YOLO's 1x116x8400: coordinates, scores and coefficients."""
+def _are_boxes(dims: Dims, size: Size, prototypes: Set[int | None]) -> bool:
+    """Whether a shape is that of a list of boxes, such as YOLO's 1x116x8400: coordinates, scores and coefficients.
+
+    Of boxes already chosen, such as 1x300x38, each has four coordinates, score, class, and a number a prototype.
+    """
     if len(dims) != 3 or None in dims[1:] or size[0] * size[1] in dims:
         return False
     shorter, longer = sorted(side or 0 for side in dims[1:])
-    return longer > 16 * shorter >= 5 * 16
+    return longer > 16 * shorter >= 5 * 16 or (dims[2] or 0) - 6 in prototypes
 
 
 def _as_mask(output: OutputFacts, size: Size, input_layout: str) -> Mask | None:
@@ -115,7 +119,7 @@ def _flat(output: OutputFacts, dims: Dims, size: Size) -> Mask | None:
     """The pixels of the input in one row."""
     pixels = size[0] * size[1]
     if dims == (dims[0], pixels):
-        return Mask(output, "N(HW)", _plane_kind(output), size, output.scored)
+        return Mask(output, "N(HW)", _plane_kind(output), size, _indexed(output))
     for layout, place in (("NC(HW)", 2), ("N(HW)C", 1)):
         if len(dims) == 3 and dims[place] == pixels:
             classes = dims[3 - place]
@@ -134,18 +138,31 @@ def _scores(output: OutputFacts, layout: str, dims: Dims, size: Size) -> Mask | 
 def _plane(output: OutputFacts, layout: str, plane: Dims, size: Size) -> Mask | None:
     if not _covers(plane, size):
         return None
-    return Mask(output, layout, _plane_kind(output), _pair(plane), output.scored)
+    return Mask(output, layout, _plane_kind(output), _pair(plane), _indexed(output))
+
+
+def _is_truth(output: OutputFacts) -> bool:
+    return output.operator in _COMPARISONS or output.port.dtype == "bool"
+
+
+def _indexed(output: OutputFacts) -> int | None:
+    """Return the number of classes of an index; None if nothing says it."""
+    return 2 if _is_truth(output) else output.scored
 
 
 def _plane_kind(output: OutputFacts) -> Said[str]:
     """The kind of one number a pixel."""
-    whole = "int" in output.port.dtype and not output.port.dtype.endswith("int8")
     if output.operator == "ArgMax":
         return Said("index", "the graph ends in an argmax")
-    if whole and output.operator != "Sigmoid":
+    if _is_truth(output):
+        return Said("index", "the graph ends in a comparison: a pixel is of one class or the other")
+    if "int" in output.port.dtype and not output.is_quantised:
         return Said("index", f"whole numbers ({output.port.dtype}), one a pixel")
-    if output.operator in ("Sigmoid", "Softmax"):  # of a softmax, one channel was cut out
-        return Said("sigmoid", f"the graph ends in one channel of a {output.operator.lower()}")
+    if output.operator == "Sigmoid":
+        return Said("sigmoid", "the graph ends in a sigmoid of one channel")
+    if output.operator == "Softmax":
+        why = "the graph ends in one channel of a softmax, usually that of the foreground"
+        return guess("sigmoid", why, "that of the background: name the classes in the other order")
     return guess("sigmoid", "one channel, and no sigmoid: it may be a logit", "no mask, such as depth")
 
 
@@ -153,7 +170,9 @@ def _kind(output: OutputFacts) -> Said[str]:
     if output.operator == "Softmax":
         return Said("probabilities", "the graph ends in a softmax")
     if output.operator == "Sigmoid":
-        return Said(MULTILABEL_KIND, "the graph ends in a sigmoid of each channel")
+        return Said(MULTILABEL_KIND, "ends in a sigmoid")
+    if _is_truth(output) and output.operator != "Equal":  # whose channels are equal to their maximum once a pixel
+        return Said(MULTILABEL_KIND, "ends in a comparison")
     return Said("logits", "the graph ends in no softmax (masks are the same for probabilities)")
 
 
@@ -162,9 +181,20 @@ def _covers(plane: Dims, size: Size) -> bool:
     height, width = plane
     if height is None or width is None or min(height, width) < 2:
         return False
-    least = max(size[0] / (height + 1), size[1] / (width + 1))
-    most = min(size[0] / (height - 1), size[1] / (width - 1))
+    least, most = _strides((height, width), size)
     return least <= most and least <= 64
+
+
+def _strides(plane: Size, size: Size) -> tuple[float, float]:
+    """Return the least and the largest stride that makes an array of the input, up to a row and column of rounding."""
+    least = max(size[0] / (plane[0] + 1), size[1] / (plane[1] + 1))
+    return least, min(size[0] / (plane[0] - 1), size[1] / (plane[1] - 1))
+
+
+def is_crop(mask: Mask, size: Size) -> bool:
+    """Whether an output is smaller than the input by no whole stride, as that of a network without borders."""
+    least, most = _strides(mask.size, size)
+    return least > 1 and math.floor(most) < least
 
 
 def _pair(plane: Dims) -> Size:
@@ -176,15 +206,17 @@ def _rank(mask: Mask) -> tuple[int, int, bool]:
     return _RANKS.get(mask.kind.value, 2), mask.size[0] * mask.size[1], "aux" not in mask.name.lower()
 
 
-def _refuse_outputs(outputs: Sequence[OutputFacts], size: Size) -> None:
-    if not outputs:
+def _refuse_outputs(facts: GraphFacts, size: Size) -> None:
+    if not facts.outputs:
         raise refusal("it has no output: a wrong or damaged file")
-    listed = ", ".join(str(output.port) for output in outputs)
-    if any(output.port.dims is None or None in output.port.dims[1:] for output in outputs):
+    listed = ", ".join(str(output.port) for output in facts.outputs)
+    if any(output.port.dims is None or None in output.port.dims[1:] for output in facts.outputs):
+        entries = ", ".join(str(entry.port) for entry in facts.inputs)
+        several = f" and with one input, the image (it takes {entries})" if len(facts.inputs) > 1 else ""
         raise refusal(
-            f"the shape of its output is not known before a run: {listed}. Export it with fixed sizes (--size)"
+            f"the shape of its output is not known before a run: {listed}. Export it with fixed sizes{several}"
         )
-    dims = [output.port.dims or () for output in outputs]
+    dims = [output.port.dims or () for output in facts.outputs]
     if any(len(shape) in (2, 3) and _covers(shape[-2:], size) for shape in dims):
         raise refusal(
             f"its output has no dimension for the batch: {listed}. Export it with a batch of 1 that no node removes"
@@ -192,5 +224,5 @@ def _refuse_outputs(outputs: Sequence[OutputFacts], size: Size) -> None:
     if all(len([side for side in shape[1:] if side != 1]) <= 1 for shape in dims):
         raise refusal(f"it is a classifier: it gives one row of scores an image, not one a pixel ({listed})")
     if any(len(shape) == 3 for shape in dims):
-        raise refusal(f"it looks like a detector: no output has a class for every pixel ({listed})")
+        raise refusal(f"it looks like a detector or an encoder: no output has a class for every pixel ({listed})")
     raise refusal(f"no output has the shape of the input, {size[0]}x{size[1]}, at any scale: {listed}")

@@ -35,10 +35,11 @@ def _fit_to_show(text: str) -> str:
 
 
 def numbers_of(found: Any) -> Triple | None:
-    """Return three numbers from a list or from text such as `123.7 116.3 103.5`; one number counts three times."""
+    """Return three numbers of a list, a number, or text such as `123.7 116.3 103.5`; one number counts three times."""
     with suppress(ValueError, TypeError):
-        parts = found.replace(",", " ").replace("[", " ").replace("]", " ").split() if isinstance(found, str) else found
-        numbers = [float(part) for part in parts]
+        if isinstance(found, str):
+            found = found.replace(",", " ").replace("[", " ").replace("]", " ").split()
+        numbers = [float(part) for part in (found if isinstance(found, list | tuple) else [found])]
         if len(numbers) in (1, 3):
             first, second, third = numbers * (3 // len(numbers))
             return first, second, third

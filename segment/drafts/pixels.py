@@ -93,7 +93,7 @@ def _few(numbers: tuple[float, ...]) -> str:
 
 def is_of_keras(entry: InputFacts, facts: GraphFacts) -> bool:
     """Whether a converter of Keras wrote the file, or the input has a name that Keras gives."""
-    names = re.compile(r"(serving_default_)?input_\d+(:0)?")
+    names = re.compile(r"(serving_default_)?(input_\d+|(input_layer|keras_tensor)(_\d+)?)(:0)?")
     return facts.producer.lower() in ("keras2onnx", "onnxmltools") or bool(names.fullmatch(entry.port.name))
 
 

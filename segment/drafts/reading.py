@@ -9,7 +9,7 @@ from segment.drafts.class_names import classes_of
 from segment.drafts.contract import Draft, Hints, Said, guess, refusal, unanswered
 from segment.drafts.exporters import read_hints
 from segment.drafts.image_input import Size, choose_input, depth_of, layout_of, size_of
-from segment.drafts.mask_output import Mask, choose_output
+from segment.drafts.mask_output import Mask, choose_output, is_crop
 from segment.drafts.pixels import GREY, channels_of, scaling_of, scaling_of_grey
 from segment.errors import ModelError
 from segment.models.classes import Classes
@@ -137,8 +137,10 @@ def _remarks(entry: InputFacts, mask: Mask, size: Size, depth: int) -> list[str]
     remarks = []
     if mask.size[0] < size[0] and mask.size[1] < size[1]:
         remarks.append(f"the output, {mask.size[0]}x{mask.size[1]}, is enlarged to the input, {size[0]}x{size[1]}")
-    if mask.logit:
-        remarks.append("the output, one channel, ends in no sigmoid: it may be a logit, as the card says, or no mask")
+        if is_crop(mask, size):
+            remarks.append("these sizes fit no stride: does the network crop its input? Then masks are wrong")
+    if mask.kind.value == "sigmoid" and "dep" in mask.name.lower():
+        remarks.append(f"the output is called '{mask.name}': is it a network of depth, not of classes?")
     if mask.classes == 3 and depth == 3 and mask.size[0] >= size[0]:
         remarks.append("three channels come out, as they go in: is it a network from images to images?")
     if entry.is_normalised_inside:

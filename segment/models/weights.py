@@ -111,7 +111,7 @@ def _user_weights(url: str, store: Store, report: Progress) -> Weights:
     if suffix not in _FORMATS:
         raise UsageError(
             f"weights {shown(url)}: weights are an .onnx, .tflite or .xml file (with its .bin beside it), not "
-            f"'{suffix or basename(url)}'"
+            f"'{suffix or basename(url)}': export it to one of these (in PyTorch: torch.onnx.export)"
         )
     if _FORMATS[suffix] == "ir":
         return _user_ir(url, suffix, store, report)

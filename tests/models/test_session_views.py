@@ -20,6 +20,7 @@ from segment.models.sessions import Runtime, footprint, open_session
 from segment.models.sessions.averaging import merged_card
 from segment.models.sessions.extras import Extras
 from segment.models.sessions.onnx_averaging import merged_graph
+from segment.models.sessions.openvino import wrapped_model
 from segment.models.sessions.surgery import Surgeon
 from segment.models.weights import Weights
 from segment.report.cards import print_card
@@ -498,6 +499,18 @@ def test_a_card_shows_its_views(capsys: pytest.CaptureFixture[str]) -> None:
 # ---- cost and identity
 
 
+def enlarging() -> bytes:
+    """Return a convolution of stride 8 whose scores the graph enlarges by itself."""
+    kernel = np.random.default_rng(0).normal(size=(CLASSES, 3, 8, 8)).astype(np.float32)
+    scales = numpy_helper.from_array(np.array([1, 1, 8, 8], np.float32), "scales")
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["s"], strides=[8, 8]),
+        helper.make_node("Resize", ["s", "", "scales"], ["y"], mode="linear"),
+    ]
+    ports = [("x", ("N", 3, "h", "w"))], [("y", ("N", CLASSES, "oh", "ow"))]
+    return tiny(nodes, *ports, [numpy_helper.from_array(kernel, "kernel"), scales])
+
+
 def test_a_footprint_counts_shared_weights_once() -> None:
     graph = lopsided()
     one, six = (footprint(card_of(tta), as_weights(graph), OPENVINO, 1) for tta in ((), ("flip", 0.75, 1.25)))
@@ -505,6 +518,20 @@ def test_a_footprint_counts_shared_weights_once() -> None:
     assert six is not None
     assert six.shared == one.shared
     assert one.per_stream < six.per_stream < 6 * one.per_stream
+
+
+def test_a_footprint_counts_what_views_of_a_graph_that_enlarges_itself_keep_alive() -> None:
+    """Three tensors at the softmax of the largest view, sums of each view to the end, and tables of what is resized."""
+    card, side = card_of(("flip", 0.75, 1.25), (256, 256)), 256
+    scores, resized = CLASSES * side**2 * 4, side**2 * (0.75**2 + 1.25**2 + 2)
+    found = footprint(card, as_weights(enlarging()), OPENVINO, 1)
+    assert found is not None
+    assert found.per_stream == pytest.approx(scores * (3 + 4 * 1.25**2) + 32 * resized, rel=0.1)
+
+
+def test_a_flip_is_no_slice_for_which_openvino_keeps_each_address() -> None:
+    nodes = wrapped_model(card_of(("flip",)), as_weights(lopsided())).get_ops()
+    assert not {"Slice", "StridedSlice"} & {node.get_type_name() for node in nodes}
 
 
 def test_a_card_without_views_dumps_as_before() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from segment.models.buckets import USUAL
 from segment.models.card import ModelCard
-from segment.models.sessions.averaging import is_averaged
+from segment.models.sessions.averaging import is_averaged, views_of
 from segment.models.sessions.base import Runtime
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.predict import TRIED
@@ -21,10 +22,10 @@ _SECONDS = 60.0  # after which a graph is not waited for: its session may be giv
 _LIBRARY = {"openvino": 78 * _MIB, "onnxruntime": 40 * _MIB, "litert": 88 * _MIB}  # that of openvino included
 # onnxruntime unfolds convolutions, and rounds its arena up; LiteRT and XNNPACK have one each.
 _WORKING = {"openvino": 1.05, "onnxruntime": 3.0, "litert": 2.0}
-# The same with views or members (U-Net with a flip, without and with two scales): onnxruntime keeps the tensors of one
-# for equal ones of the next.
-_AVERAGED = {"openvino": 1.4, "onnxruntime": 2.0}
-
+# With views or members onnxruntime keeps the tensors of one for equal ones of the next (U-Net with a flip).
+_KEPT = 2.0
+# With views of other sizes openvino keeps so many bytes of each pixel that it resizes: four neighbours, their weights.
+_TABLE = 32
 # Of each image of a batch, where the batch is left open: openvino then keeps bands of enlarged scores, and more, apart.
 # Measured 1.2 without such bands, 2.1 and 2.6 with them.
 _BATCHED = {"openvino": 2.6, "onnxruntime": 1.0}
@@ -59,30 +60,41 @@ def footprint(
     width = 2 if runtime.precision in ("bf16", "f16") else 4
     try:
         with Background("footprint") as thread:
-            constants, alive = thread.submit(_measured, card, weights, extras, width).result(_SECONDS)
+            constants, alive, alone = thread.submit(_measured, card, weights, extras, width).result(_SECONDS)
     except Exception:  # the session reports the error, or can load what openvino cannot
         return None
-    if is_averaged(card, len(weights.models)):
-        alive *= _AVERAGED.get(runtime.name, 1.0)
+    if runtime.name == "onnxruntime":
+        alive = max(alive, _KEPT * alone)
     one, factor = _WORKING[runtime.name] * alive, _BATCHED.get(runtime.name)  # LiteRT runs images one by one
     many = factor * one * max(batch, TRIED) if factor and batch > 1 else 0.0
     shared = _LIBRARY[runtime.name] + weights.size
     if runtime.name == "onnxruntime":  # one graph, weights and arena for all
         return Footprint(shared + constants, round(max(one, many)))
     graphs = 1 + (many > 0)
-    return Footprint(shared, round(one + many) + graphs * constants * (1 + len(card.input.scales)))
+    plain, *scaled = (view.size for view in views_of(card))
+    kept = constants * (1 + len(scaled)) + _TABLE * sum(math.prod(size) + math.prod(plain) for size in scaled)
+    return Footprint(shared, round(one + many) + graphs * kept)
 
 
-def _measured(card: ModelCard, weights: Weights, extras: Extras, width: int) -> tuple[int, float]:
+def _measured(card: ModelCard, weights: Weights, extras: Extras, width: int) -> tuple[int, float, float]:
+    """Return the two numbers of `_tensors`, and the second one of a model alone, at its largest view."""
     from segment.models.sessions.openvino import wrapped_model  # reads every format
 
-    return _tensors(wrapped_model(card, weights, extras), width)
+    constants, alive = _tensors(wrapped_model(card, weights, extras), width)
+    if not is_averaged(card, len(weights.models)):
+        return constants, alive, 0.0
+    largest = max(views_of(card), key=lambda view: math.prod(view.size))
+    return constants, alive, _tensors(wrapped_model(largest.card, weights.models[0]), width)[1]
 
 
 def _tensors(model: Any, width: int) -> tuple[int, float]:
     """Return the bytes of all constants, shared ones once, and the maximum of the bytes of tensors alive together."""
     nodes = model.get_ordered_ops()
-    last = {_key(value): at for at, node in enumerate(nodes) for value in node.input_values()}
+    ran = _run_at(nodes)
+    last: dict[tuple[str, int], int] = {}
+    for node in nodes:
+        for value in node.input_values():
+            last[_key(value)] = max(last.get(_key(value), 0), ran[node.get_name()])
     constant: dict[str, bool] = {}
     places: set[int] = set()  # addresses of constants: clones share them
     constants = most = now = 0
@@ -95,15 +107,26 @@ def _tensors(model: Any, width: int) -> tuple[int, float]:
         if is_weight and (place := node.data.__array_interface__["data"][0]) not in places:
             places.add(place)
             constants += sum(sizes.values())
-        if constant[node.get_name()]:
+        if constant[node.get_name()] or ran[node.get_name()] > at:
             continue
         for key, size in sizes.items():
             now += size
             end = last.get(key, at)
             ends[end] = ends.get(end, 0) + size
-        most = max(most, now)
+        copied = sum(sizes.values()) if node.get_type_name() == "Softmax" else 0  # what it reads, to another layout
+        most = max(most, now + copied)
         now -= ends.pop(at, 0)
     return constants, most
+
+
+def _run_at(nodes: Sequence[Any]) -> dict[str, int]:
+    """Return when each node runs: a chain of sums, which openvino makes one node, at its end."""
+    at = {node.get_name(): number for number, node in enumerate(nodes)}
+    for node in reversed(nodes):
+        readers = [item.get_node() for output in node.outputs() for item in output.get_target_inputs()]
+        if node.get_type_name() == "Add" and len(readers) == 1 and readers[0].get_type_name() in ("Add", "Multiply"):
+            at[node.get_name()] = at[readers[0].get_name()]
+    return at
 
 
 def _key(value: Any) -> tuple[str, int]:

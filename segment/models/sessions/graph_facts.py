@@ -49,11 +49,13 @@ class OutputFacts:
         operator: the last operator that is no cast, reshape, transpose, resize or quantisation: `Softmax`, `Sigmoid`,
             `ArgMax`, or another one's name; empty if there is none.
         scored: number of classes that the `ArgMax` chooses from; None if unknown.
+        is_quantised: whether its whole numbers are levels.
     """
 
     port: Port
     operator: str = ""
     scored: int | None = None
+    is_quantised: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 
 from segment.errors import ModelError
 from segment.models.sessions.graph_facts import GraphFacts, OutputFacts
@@ -60,11 +61,11 @@ def _with_shapes_of_openvino(facts: GraphFacts, weights: Weights, entry: str, sh
         return facts
     by_name = {name: output for output in other for name in output.port.names}
     outputs = tuple(_completed(output, by_name.get(output.port.name)) for output in facts.outputs)
-    return GraphFacts(facts.inputs, outputs, facts.operators, facts.producer, facts.metadata)
+    return replace(facts, outputs=outputs)
 
 
 def _completed(output: OutputFacts, other: OutputFacts | None) -> OutputFacts:
     if other is None or not _is_open(output.port):
         return output
     port = Port(output.port.names, output.port.dtype, other.port.dims)
-    return OutputFacts(port, output.operator, output.scored or other.scored)
+    return replace(output, port=port, scored=output.scored or other.scored)

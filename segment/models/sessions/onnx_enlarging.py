@@ -11,11 +11,11 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
 from segment.models.sessions.onnx_nodes import Nodes
+from segment.models.sessions.onnxfile import constant_of
 from segment.models.sessions.ports import Port, Size
 
 Values = dict[str, str]  # of outputs, by the name of the output
 
-SLICE_OPSET = 10  # the first whose Slice takes its bounds as inputs
 _FIRST_OF_PIXELS = {"probabilities": 2}  # axis of rows in an output; 1 in the others
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _FLOAT_NAMES = ("float32", "float16", "bfloat16")  # a Resize of others rounds to whole numbers
@@ -119,12 +119,9 @@ class GraphScores:
     def _scales(self, node: NodeProto) -> NDArray[Any] | None:
         """Return the scale of each axis; none if they follow from the sizes, None if they are not constant."""
         name = node.input[2] if len(node.input) > 2 else ""
-        tensor, maker = self._stored.get(name), self._makers.get(name)
-        if tensor is None and maker is not None and maker.op_type == "Constant":
-            tensor = _attribute(maker, "value", None)
-        if isinstance(tensor, TensorProto):
-            return numpy_helper.to_array(tensor)
-        return None if name else np.empty(0)
+        if name in self._stored:
+            return numpy_helper.to_array(self._stored[name])
+        return constant_of(self._makers.get(name)) if name else np.empty(0)
 
 
 def _axes_of(layout: str) -> tuple[int, int]:

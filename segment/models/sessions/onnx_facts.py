@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, with_arithmetic
 from segment.models.sessions.onnx_quantised import input_scales
-from segment.models.sessions.onnxfile import declared_ports, inferred_ports, read_model
+from segment.models.sessions.onnxfile import constant_of, declared_ports, inferred_ports, read_model
 from segment.models.sessions.ports import Dims, Port
 
 # Operators that keep an output's meaning.
@@ -36,14 +36,10 @@ def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ())
     model = read_model(data)
     inputs, outputs = declared_ports(model)
     graph = _Walk(model)
-    found = []
     inferred = inferred_ports(model, entry, shape) if entry else {}
-    for port in outputs:
-        operator, scored = graph.deciding(port.name)
-        found.append(OutputFacts(_with(port, inferred.get(port.name)), operator, scored))
     return GraphFacts(
         tuple(graph.entering(port) for port in inputs),
-        tuple(found),
+        tuple(OutputFacts(_with(port, inferred.get(port.name)), *graph.deciding(port.name)) for port in outputs),
         frozenset(node.op_type for node in model.graph.node),
         model.producer_name,
         {item.key: item.value for item in model.metadata_props},
@@ -86,20 +82,21 @@ class _Walk:
     def _array(self, name: str) -> np.ndarray | None:
         if name in self._stored:
             return np.asarray(numpy_helper.to_array(self._stored[name]))
-        node = self._producers.get(name)
-        if node is not None and node.op_type == "Constant":
-            return next((numpy_helper.to_array(item.t) for item in node.attribute if item.name == "value"), None)
-        return None
+        return constant_of(self._producers.get(name))
 
-    def deciding(self, name: str) -> tuple[str, int | None]:
-        """Return the operator that decides an output's meaning, and the classes that it chooses from."""
-        while (node := self._producers.get(name)) is not None and node.op_type in _KEEPING:
+    def deciding(self, name: str) -> tuple[str, int | None, bool]:
+        """Return the operator that decides an output's meaning, and the other facts of the output."""
+        quantised = False
+        while (node := self._producers.get(name)) is not None:
+            quantised = quantised or node.op_type.startswith(("QuantizeLinear", "QLinear"))
+            if node.op_type not in _KEEPING:
+                break
             name = node.input[0]
         if node is None:
-            return "", None
+            return "", None, quantised
         if node.op_type == "ArgMax" or (node.op_type == "TopK" and name == node.output[-1]):
-            return "ArgMax", self._chosen_from(node)
-        return node.op_type, None
+            return "ArgMax", self._chosen_from(node), quantised
+        return node.op_type, None, quantised
 
     def _chosen_from(self, node: NodeProto) -> int | None:
         default = 0 if node.op_type == "ArgMax" else -1

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from segment.models.card import ModelCard
+from segment.models.sessions.onnxfile import constant_of
 from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised import Quantised, quantised_output
 from segment.models.sessions.quantised_input import Scales, common_scales
@@ -69,7 +70,5 @@ def _stored(model: ModelProto, name: str) -> NDArray[np.float64] | None:
     for tensor in model.graph.initializer:
         if tensor.name == name:
             return np.asarray(numpy_helper.to_array(tensor), np.float64)
-    for node in model.graph.node:
-        if node.op_type == "Constant" and name in node.output and node.attribute[0].name == "value":
-            return np.asarray(numpy_helper.to_array(node.attribute[0].t), np.float64)
-    return None
+    found = constant_of(next((node for node in model.graph.node if name in node.output), None))
+    return None if found is None else found.astype(np.float64)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from numpy.typing import NDArray
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from segment.errors import ModelError
 from segment.models.external_data import parse_model, stored_tensors
@@ -70,6 +73,16 @@ def _dtype_name(elem_type: int) -> str:
     if elem_type == TensorProto.UNDEFINED:
         return "no tensor"
     return str(helper.tensor_dtype_to_np_dtype(elem_type).name)
+
+
+def constant_of(node: NodeProto | None) -> NDArray[Any] | None:
+    """Return the numbers of a Constant; None of another operator, of text, and of a sparse tensor."""
+    if node is None or node.op_type != "Constant" or not node.attribute:
+        return None
+    value = helper.get_attribute_value(node.attribute[0])
+    if isinstance(value, TensorProto):
+        return np.asarray(numpy_helper.to_array(value))
+    return np.asarray(value) if node.attribute[0].name.startswith(("value_float", "value_int")) else None
 
 
 def unused_prefix(data: bytes) -> str:

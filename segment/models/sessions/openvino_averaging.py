@@ -42,9 +42,6 @@ from segment.models.sessions.ports import Size, check_output, with_dims
 from segment.models.sessions.sanity_check import output_shape_by_run
 from segment.models.weights import Weights
 
-_LOWEST_INT = np.iinfo(np.int32).min
-
-
 # Returns the part of a clone from the image to the output, reshaped to a card's input size and a batch; and the output.
 Needed = Callable[[ModelCard, Member, int], tuple[Any, Any]]
 # Runs a model by itself on `uint8[1, H, W, 3]` of a card's input size.
@@ -157,8 +154,11 @@ def _resized_image(image: Any, layout: str, size: Size) -> Any:
 
 
 def _flipped(value: Any, axis: int) -> Any:
-    first, beyond, step = (ops.constant(np.array([number], np.int64)) for number in (-1, _LOWEST_INT, -1))
-    return ops.slice(value, first, beyond, step, ops.constant(np.array([axis], np.int64)))
+    """Reverse an axis; not by a slice, for which the plugin keeps two addresses, 16 bytes, of each element."""
+    along, one = ops.constant(np.int64(axis)), ops.constant(np.int64(1))
+    last = ops.subtract(ops.gather(ops.shape_of(value), along, ops.constant(np.int64(0))), one)
+    places = ops.range(last, ops.constant(np.int64(-1)), ops.constant(np.int64(-1)), "i64")
+    return ops.gather(value, places, along)
 
 
 def _check(card: ModelCard, scores: Any, limit: float) -> Any:

@@ -19,6 +19,7 @@ from segment.models.weights import Weights
 _KEEPING = frozenset(
     "Convert Transpose Reshape Squeeze Unsqueeze Interpolate FakeQuantize StridedSlice Slice Result".split()  # noqa: SIM905
 )
+_NAMES = {"SoftMax": "Softmax", "GreaterEqual": "GreaterOrEqual", "LessEqual": "LessOrEqual"}  # as ONNX has them
 _ARITHMETIC = {"Subtract": "Sub", "Add": "Add", "Multiply": "Mul", "Divide": "Div"}
 
 
@@ -77,11 +78,13 @@ def _operand(node: Any, position: int) -> Any:
 
 def _leaving(port: Any) -> OutputFacts:
     found = to_port(port)
-    node = port.get_node()
+    node, quantised = port.get_node(), False
     while node.get_type_name() in _KEEPING and node.get_input_size():
+        quantised = quantised or node.get_type_name() == "FakeQuantize"
         node = node.input_value(0).get_node()
     if node.get_type_name() != "TopK":
-        return OutputFacts(found, {"SoftMax": "Softmax"}.get(node.get_type_name(), node.get_type_name()))
+        name = _NAMES.get(node.get_type_name(), node.get_type_name())
+        return OutputFacts(found, name, is_quantised=quantised)
     dims, axis = node.get_input_partial_shape(0), node.get_axis()
     scored = dims[axis].get_length() if dims.rank.is_static and dims[axis].is_static else None
     return OutputFacts(found, "ArgMax", scored)

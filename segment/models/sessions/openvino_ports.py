@@ -30,14 +30,13 @@ class Member(NamedTuple):
 
 def to_port(port: Any) -> Port:
     """Return an input or output of a model."""
-    node = port.get_node()
-    if node.get_type_name() == "Result":
-        node = node.input_value(0).get_node()
-    names = sorted(port.get_names())
-    dtype = port.get_element_type()
+    value = port.get_node().input_value(0) if port.get_node().get_type_name() == "Result" else port
+    names, dtype = sorted(port.get_names()), port.get_element_type()
     # The node's name, too: an IR of before 2020 has no other.
+    own, number = value.get_node().get_friendly_name(), value.get_node().get_output_size()
+    own += f".{value.get_index()}" if number > 1 else ""
     known = {"bf16": "bfloat16", "boolean": "bool"}.get(dtype.get_type_name())
-    return Port(tuple(dict.fromkeys([*names, node.get_friendly_name()])), known or numpy_name(dtype), dims_of(port))
+    return Port(tuple(dict.fromkeys([*names, own])), known or numpy_name(dtype), dims_of(port))
 
 
 def dims_of(value: Any) -> Dims | None:

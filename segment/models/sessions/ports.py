@@ -17,7 +17,7 @@ Size = tuple[int, int]  # height, width
 _INPUTS = ("float32", "float16", "uint8", "int8", "int16")
 _SCORES = ("float32", "float16", "bfloat16", "float64", "uint8", "int8")
 _INTEGERS = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
-_INDICES = tuple(dict.fromkeys((*_SCORES, *_INTEGERS)))
+_INDICES = tuple(dict.fromkeys((*_SCORES, *_INTEGERS, "bool")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,9 @@ def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port
             return 0
         listed = ", ".join(str(port) for port in ports)
         refuse(card, f'the graph has {len(ports)} {kind}s: {listed}. Say which: {kind}.name = "{ports[0].name}"')
-    for position, port in enumerate(ports):
-        if wanted in port.names:
-            return position
+    found = [(port.names.index(wanted), position) for position, port in enumerate(ports) if wanted in port.names]
+    if found:  # the usual name of one may be another's last
+        return min(found)[1]
     listed = ", ".join(map(str, ports))
     hint = did_you_mean(wanted, [port.name for port in ports])
     refuse(card, f"the card's {kind}.name is '{wanted}', but the graph's {kind}s are: {listed}.{hint}")

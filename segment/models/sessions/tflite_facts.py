@@ -81,13 +81,14 @@ def _operand(graph: TfliteGraph, node: Operator, entry: int) -> NDArray[np.float
 
 
 def _leaving(graph: TfliteGraph, place: int) -> OutputFacts:
-    port = _port(graph.tensors[place])
+    port, quantised = _port(graph.tensors[place]), bool(graph.tensors[place].scale)
     node = graph.producer(place)
     for _ in graph.nodes:
         if node is None or node.name not in _KEEPING:
             break
         node = graph.producer(node.inputs[0])
     if node is None:
-        return OutputFacts(port)
+        return OutputFacts(port, is_quantised=quantised)
     dims = graph.tensors[node.inputs[0]].dims
-    return OutputFacts(port, _NAMES.get(node.name, node.name), dims[-1] if node.name == "ARG_MAX" and dims else None)
+    scored = dims[-1] if node.name == "ARG_MAX" and dims else None
+    return OutputFacts(port, _NAMES.get(node.name, node.name), scored, quantised)
