@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
-from segment.inputs.metadata import Values
+import pyarrow as pa
+
 from segment.inputs.parts import REPEATED, Member, Part, Span
+from segment.inputs.shards import Remade
 from segment.store.client import Entry
+from segment.store.sorted_rows import SortedRows
 
-_Key = tuple[str, str, int]  # id and URL of a loose image, and how often the list names it before
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    part: str
-    image: Span
-    label: Span | None
-    meta: Values
+_TEXT = pa.binary()
+_IMAGES = pa.schema([
+    ("url", _TEXT), ("place", pa.int64()), ("id", _TEXT), ("size", pa.int64()), ("etag", _TEXT), ("part", _TEXT),
+    ("labelled", pa.bool_()), ("label_url", _TEXT), ("label_size", pa.int64()), ("label_etag", _TEXT),
+    ("meta", pa.list_(pa.string())),
+])  # fmt: skip
+_FATES = pa.schema([("place", pa.int64()), ("part", _TEXT)])
+_NO_LABEL = Span("", 0, 0)
+_NEW = ""  # in place of the part that an image was planned in
+_Image = tuple[int, str, str, Member]  # place in the list or plan, id, part, and what is compared
 
 
 @dataclass(slots=True)
@@ -56,47 +63,63 @@ class Known:
     new_objects: set[str] = field(default_factory=set)
     planned_anew: set[str] = field(default_factory=set)
 
-    def images_to_plan(self, members: Sequence[Member]) -> list[Member]:
-        """Return the loose images that are new or belong to a stale part."""
-        planned = {
-            key: _Image(part.id, member.image, member.label, member.meta)
-            for part, members in self._of_files()
-            for key, member in members
-        }
-        now = list(_keyed(members, Counter()))
-        same = self._same(planned, [key for key, _ in now])
-        for key, member in now:
-            if key not in same:
+    def images_to_plan(self, members: Iterable[Member]) -> Iterable[Member]:
+        """Return the loose images that are new or belong to a stale part; `members` are read several times.
+
+        Both the plan and the input of today are sorted by URL, and read side by side.
+        """
+        planned = _by_url((member, part.id) for part in self.parts if part.format == "files" for member in part.members)
+        gone = Counter[str]()
+        fates = SortedRows(self._fates(planned, _by_url((member, _NEW) for member in members), gone), _FATES)
+        self.gone = sum(gone.values())
+        self.dropped = sum(number for part, number in gone.items() if part in self.stale)
+
+        def to_plan() -> Iterator[Member]:
+            for member, (_, part) in zip(members, fates, strict=True):
+                if part == _NEW or part in self.stale:
+                    yield member
+
+        return Remade(to_plan)
+
+    def _fates(self, planned: SortedRows, now: SortedRows, gone: Counter[str]) -> Iterator[tuple[int, str]]:
+        """Yield the place of each image of today, and the part it was planned in; count in `gone` those of the plan."""
+        nothing: tuple[str, list[_Image]] = "", []
+        left = _grouped(planned)
+        url, old = next(left, nothing)
+        for name, images in _grouped(now):
+            while url and url < name:
+                gone.update(part for _, _, part, _ in old)
+                url, old = next(left, nothing)
+            yield from self._compared(old if url == name else [], images, gone)
+            if url == name:
+                url, old = next(left, nothing)
+        while url:
+            gone.update(part for _, _, part, _ in old)
+            url, old = next(left, nothing)
+
+    def _compared(
+        self, planned: Sequence[_Image], now: Sequence[_Image], gone: Counter[str]
+    ) -> Iterator[tuple[int, str]]:
+        """Compare the images of one URL. A planned image is the one with the same id, else the next one."""
+        left = dict(_keyed(planned))
+        same = {key: left.pop(key) for key, _ in _keyed(now) if key in left}
+        others = iter(left.values())
+        used = 0
+        for key, (place, _, _, member) in _keyed(now):
+            old = same.get(key)
+            if old is None and (old := next(others, None)):
+                self.renamed, used = self.renamed + 1, used + 1
+            if old is None:
                 self.new += 1
+                yield place, _NEW
                 continue
-            old = planned[same[key]]
-            same_label = not member.label or not _differs(old.label, member.label)
-            if _differs(old.image, member.image) or not same_label or old.meta != member.meta:
-                self.stale.add(old.part)
+            _, _, part, before = old
+            same_label = not member.label or not _differs(before.label, member.label)
+            if _differs(before.image, member.image) or not same_label or before.meta != member.meta:
+                self.stale.add(part)
                 self.replaced += 1
-        gone = [planned[key].part in self.stale for key in planned.keys() - same.values()]
-        self.gone, self.dropped = len(gone), sum(gone)
-        return [member for key, member in now if key not in same or planned[same[key]].part in self.stale]
-
-    def _same(self, planned: Iterable[_Key], now: Sequence[_Key]) -> dict[_Key, _Key]:
-        """Map each of `now` to its planned image: the one with the same id and URL, else one with the same URL."""
-        left = dict.fromkeys(planned)
-        same = {key: key for key in now if key in left}
-        by_url: dict[str, list[_Key]] = {}
-        for key in left:
-            if key not in same:
-                by_url.setdefault(key[1], []).append(key)
-        for key in now:
-            if key not in same and by_url.get(key[1]):
-                same[key] = by_url[key[1]].pop(0)
-                self.renamed += 1
-        return same
-
-    def _of_files(self) -> Iterator[tuple[Part, list[tuple[_Key, Member]]]]:
-        seen: Counter[tuple[str, str]] = Counter()
-        for part in self.parts:
-            if part.format == "files":
-                yield part, list(_keyed(part.members, seen))
+            yield place, part
+        gone.update(part for _, _, part, _ in list(left.values())[used:])
 
     def objects_to_plan(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return the tars or Parquet files that are new or replaced."""
@@ -121,11 +144,37 @@ class Known:
         return taken
 
 
-def _keyed(members: Iterable[Member], seen: Counter[tuple[str, str]]) -> Iterator[tuple[_Key, Member]]:
-    for member in members:
-        name = (member.id, member.image.url)
-        yield (*name, seen[name]), member
-        seen[name] += 1
+def _by_url(members: Iterable[tuple[Member, str]]) -> SortedRows:
+    """Sort images, with their part, by URL; those of one URL stay in their order."""
+    return SortedRows(
+        (
+            (image.url, place, member.id, image.size, image.etag, part, member.label is not None, label.url, label.size,
+             label.etag, list(member.meta))
+            for place, (member, part) in enumerate(members)
+            for image, label in [(member.image, member.label or _NO_LABEL)]
+        ),
+        _IMAGES,
+    )  # fmt: skip
+
+
+def _grouped(rows: SortedRows) -> Iterator[tuple[str, list[_Image]]]:
+    """Yield each URL, with its images."""
+    for url, same in groupby(rows, key=itemgetter(0)):
+        yield url, [_image(url, *row) for _, *row in same]
+
+
+def _image(url: str, place: int, name: str, size: int, etag: str, part: str, labelled: bool, *label: Any) -> _Image:
+    *span, meta = label
+    image, its_label = Span(url, 0, size, etag), Span(span[0], 0, *span[1:]) if labelled else None
+    return place, name, part, Member(name, image, its_label, tuple(meta))
+
+
+def _keyed(images: Iterable[_Image]) -> Iterator[tuple[tuple[str, int], _Image]]:
+    """Yield images of one URL by their id, and how often it is named before."""
+    seen: Counter[str] = Counter()
+    for image in images:
+        yield (image[1], seen[image[1]]), image
+        seen[image[1]] += 1
 
 
 def _differs(old: Span | None, now: Span) -> bool:

@@ -6,7 +6,8 @@ import tempfile
 import threading
 import weakref
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from segment.store.temporary_room import discard, needing_room
 
 IN_MEMORY = 16 << 20  # compressed bytes, beyond which they go to a file
 _CODEC = "zstd"
+_ROWS = 4096  # of a batch
 
 
 class SpooledBatches:
@@ -78,6 +80,25 @@ class SpooledBatches:
             start, stop = self._stops[number], self._stops[number + 1]
             self._file.seek(start)
             return self._file.read(stop - start), self._sizes[number]
+
+
+class SpooledRows:
+    """Tuples in the order in which they come, each a value by column of a schema. They can be read again and again.
+
+    Args:
+        rows: the tuples; they are taken piece by piece.
+        schema: of `batch_of`.
+    """
+
+    def __init__(self, rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> None:
+        self._batches = SpooledBatches(schema)
+        left = iter(rows)
+        while piece := list(islice(left, _ROWS)):
+            self._batches.append(batch_of(zip(*piece, strict=True), schema))
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        for number in range(len(self._batches)):
+            yield from zip(*columns_of(self._batches[number]), strict=True)
 
 
 def batch_of(columns: Iterable[Iterable[Any]], schema: pa.Schema) -> pa.RecordBatch:
