@@ -13,12 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segment.errors import BadReference, UsageError
+from segment.inputs import lookup
 from segment.inputs.discover import Discovery, Known, Sample, discover, read_part
+from segment.inputs.lists import list_file
 from segment.inputs.lists.list_rows import parse_rows
 from segment.inputs.references import absolute_url
 from segment.inputs.roles import names_label_path
 from segment.job import InputOptions
 from segment.output.plan import Plan
+from segment.store import sorted_rows, spooled_batches
 from segment.store.client import Store
 from tests.datasets import encoded
 
@@ -121,6 +124,34 @@ def test_many_images_of_one_folder_are_found_by_listing_it(folder: Path) -> None
         (folder / "i" / f"{i}.jpg").write_text(str(i))
     found = find(folder, "l.txt", "".join(f"i/{i}.jpg\n" for i in range(120)) + "i/a.png/x.png\n" + "n" * 300 + "\n")
     assert [s.fault for s in samples(found)] == [None] * 100 + ["missing"] * 22
+
+
+def test_a_list_for_which_memory_is_too_small_is_planned_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(70):
+        (folder / "i" / f"{number}.png").write_text("x" * number)
+    names = [f"i/{number}.png" for number in (*range(72), 5, 6)] + ["i", "/etc/x.png", "", "i/it is.png"]
+    labels = ["l/a.png", "", "i/7.png", "no.png"] * len(names)
+    lines = [f"{name},{label}\n" for name, label in zip(names, labels, strict=False)]
+    planned = find(folder, "l.csv", "".join(["image,mask\n", *lines])).parts
+
+    def plans() -> list[object]:
+        found = find(folder, "l.csv", "".join(["image,mask\n", *lines]))
+        known = Known(planned)
+        (folder / "l.csv").write_text("".join(["image,mask\n", *lines[:3:-1], "i/d.png,\n"]))
+        new = discover(str(folder / "l.csv"), InputOptions(), STORE, known)
+        changes = (known.new, known.replaced, known.gone, known.renamed, known.dropped, known.stale)
+        return [found.parts, found.lines, new.parts, changes]
+
+    whole = plans()
+    for module, constant, value in (
+        (lookup, "_AT_ONCE", 20), (sorted_rows, "_PIECE", 16), (sorted_rows, "_BLOCK", 4), (list_file, "_BLOCK", 512),
+        (spooled_batches, "_ROWS", 8), (spooled_batches, "IN_MEMORY", 64),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, constant, value)
+    assert plans() == whole
+    assert whole[3][:4] == (2, 2, 5, 0)  # an empty cell is known by its line
 
 
 def test_the_same_image_twice_is_a_duplicate(folder: Path) -> None:

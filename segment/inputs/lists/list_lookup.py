@@ -284,7 +284,7 @@ class ListReport:
     def note(self, item: ListedImage) -> None:
         """Take note of an image."""
         self._images.add(item.image, item.line)
-        self._queries.update(dict.fromkeys(query_parameters(item.image.span.url)))
+        self._queries.update(list(dict.fromkeys(query_parameters(item.image.span.url))))
         self._has_http |= bool(item.given)
         if item.label:
             self._labels.add(item.label, item.line)
