@@ -46,20 +46,20 @@ def in_threads(
         return list(pool.map(call, items))
 
 
-def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:
-    """Return the entries of those `urls` that exist, by URL. A device, pipe or socket does not count.
+def look_up(wanted: Iterable[tuple[str, str, T]], store: Store) -> Iterator[tuple[T, Entry]]:
+    """Yield value and entry of those that exist; see `look_up_sorted`. A device, pipe or socket does not count.
 
     Raises:
         StoreError, UsageError: the look-up of one of them fails.
     """
-    found, refused = look_up_each(urls, store)
-    for error in refused.values():
-        if not isinstance(error, NotAFile):
-            raise error
-    return found
+    for _, value, found in look_up_sorted(wanted, store):
+        if isinstance(found, Entry):
+            yield value, found
+        elif not isinstance(found, NotAFile):
+            raise found
 
 
-def look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], dict[str, SegmentError]]:
+def _look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], dict[str, SegmentError]]:
     """Return the entries of those `urls` that exist, and the errors that concern a single object, by URL.
 
     Raises:
@@ -108,7 +108,7 @@ def look_up_sorted(wanted: Iterable[tuple[str, str, T]], store: Store) -> Iterat
 
 
 def _look_up_some(rows: Sequence[tuple[str, str, T]], store: Store) -> Iterator[tuple[str, T, Entry | SegmentError]]:
-    found, errors = look_up_each({url for _, url, _ in rows}, store)
+    found, errors = _look_up_each({url for _, url, _ in rows}, store)
     for _, url, value in rows:
         if result := found.get(url) or errors.get(url):
             yield url, value, result

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from segment.errors import NotAFile, UsageError
+from segment.errors import UsageError
 from segment.inputs.findings import Findings
 from segment.inputs.label_patterns import expand_pattern
-from segment.inputs.lookup import look_up_sorted
+from segment.inputs.lookup import look_up
 from segment.inputs.loose.label_files import NO_LABEL, Labels, report_bare, report_shared
 from segment.inputs.parts import MISSING
 from segment.job import InputOptions
@@ -125,16 +125,8 @@ def _found(
     )
     if next(iter(elsewhere), None) is None:
         return found
-    return SortedRows(chain((row for row in found if row[2] != MISSING), _looked_up(elsewhere, store)), _FOUND)
-
-
-def _looked_up(elsewhere: SortedRows, store: Store) -> Iterator[tuple[str, int, int, str]]:
-    """Yield the labels that exist. A device, pipe or socket does not count."""
-    for url, number, found in look_up_sorted(elsewhere, store):
-        if isinstance(found, Entry):
-            yield url, number, found.size, found.etag
-        elif not isinstance(found, NotAFile):
-            raise found
+    there = ((entry.url, number, entry.size, entry.etag) for number, entry in look_up(elsewhere, store))
+    return SortedRows(chain((row for row in found if row[2] != MISSING), there), _FOUND)
 
 
 def _kept(found: SortedRows, images: Sequence[Entry]) -> NDArray[np.bool_]:
