@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
@@ -18,7 +18,7 @@ from segment.store.sorted_rows import SortedRows
 
 _TEXT = pa.binary()
 _IMAGES = pa.schema([
-    ("url", _TEXT), ("place", pa.int64()), ("id", _TEXT), ("size", pa.int64()), ("etag", _TEXT), ("part", _TEXT),
+    ("url", _TEXT), ("place", pa.int64()), ("part", _TEXT), ("id", _TEXT), ("size", pa.int64()), ("etag", _TEXT),
     ("labelled", pa.bool_()), ("label_url", _TEXT), ("label_size", pa.int64()), ("label_etag", _TEXT),
     ("meta", pa.list_(pa.string())),
 ])  # fmt: skip
@@ -66,11 +66,13 @@ class Known:
     def images_to_plan(self, members: Iterable[Member]) -> Iterable[Member]:
         """Return the loose images that are new or belong to a stale part; `members` are read several times.
 
-        Both the plan and the input of today are sorted by URL, and read side by side.
+        Those of the plan and of today are sorted by URL together, so that only those of one URL are in memory at once.
         """
-        planned = _by_url((member, part.id) for part in self.parts if part.format == "files" for member in part.members)
+        planned = ((member, part.id) for part in self.parts if part.format == "files" for member in part.members)
+        images = SortedRows(chain(_rows(planned), _rows((member, _NEW) for member in members)), _IMAGES)
         gone = Counter[str]()
-        fates = SortedRows(self._fates(planned, _by_url((member, _NEW) for member in members), gone), _FATES)
+        by_url = ([_image(*row) for row in same] for _, same in groupby(images, key=itemgetter(0)))
+        fates = SortedRows((fate for same in by_url for fate in self._fates(same, gone)), _FATES)
         self.gone = sum(gone.values())
         self.dropped = sum(number for part, number in gone.items() if part in self.stale)
 
@@ -81,34 +83,19 @@ class Known:
 
         return Remade(to_plan)
 
-    def _fates(self, planned: SortedRows, now: SortedRows, gone: Counter[str]) -> Iterator[tuple[int, str]]:
-        """Yield the place of each image of today, and the part it was planned in; count in `gone` those of the plan."""
-        nothing: tuple[str, list[_Image]] = "", []
-        left = _grouped(planned)
-        url, old = next(left, nothing)
-        for name, images in _grouped(now):
-            while url and url < name:
-                gone.update(part for _, _, part, _ in old)
-                url, old = next(left, nothing)
-            yield from self._compared(old if url == name else [], images, gone)
-            if url == name:
-                url, old = next(left, nothing)
-        while url:
-            gone.update(part for _, _, part, _ in old)
-            url, old = next(left, nothing)
+    def _fates(self, images: Sequence[_Image], gone: Counter[str]) -> Iterator[tuple[int, str]]:
+        """Yield the place of each image of today, and the part it was planned in; count those that are gone.
 
-    def _compared(
-        self, planned: Sequence[_Image], now: Sequence[_Image], gone: Counter[str]
-    ) -> Iterator[tuple[int, str]]:
-        """Compare the images of one URL. A planned image is the one with the same id, else the next one."""
-        left = dict(_keyed(planned))
-        same = {key: left.pop(key) for key, _ in _keyed(now) if key in left}
+        All are of one URL. The planned image is the one with the same id, else the next one.
+        """
+        now = list(_keyed(image for image in images if image[2] == _NEW))
+        left = dict(_keyed(image for image in images if image[2] != _NEW))
+        same = {key: left.pop(key) for key, _ in now if key in left}
         others = iter(left.values())
-        used = 0
-        for key, (place, _, _, member) in _keyed(now):
+        for key, (place, _, _, member) in now:
             old = same.get(key)
             if old is None and (old := next(others, None)):
-                self.renamed, used = self.renamed + 1, used + 1
+                self.renamed += 1
             if old is None:
                 self.new += 1
                 yield place, _NEW
@@ -119,7 +106,7 @@ class Known:
                 self.stale.add(part)
                 self.replaced += 1
             yield place, part
-        gone.update(part for _, _, part, _ in list(left.values())[used:])
+        gone.update(part for _, _, part, _ in others)
 
     def objects_to_plan(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return the tars or Parquet files that are new or replaced."""
@@ -144,29 +131,22 @@ class Known:
         return taken
 
 
-def _by_url(members: Iterable[tuple[Member, str]]) -> SortedRows:
-    """Sort images, with their part, by URL; those of one URL stay in their order."""
-    return SortedRows(
-        (
-            (image.url, place, member.id, image.size, image.etag, part, member.label is not None, label.url, label.size,
-             label.etag, list(member.meta))
-            for place, (member, part) in enumerate(members)
-            for image, label in [(member.image, member.label or _NO_LABEL)]
-        ),
-        _IMAGES,
-    )  # fmt: skip
+def _rows(members: Iterable[tuple[Member, str]]) -> Iterator[tuple[Any, ...]]:
+    """Yield a row of `_IMAGES` for each image and its part."""
+    for place, (member, part) in enumerate(members):
+        image, label = member.image, member.label or _NO_LABEL
+        yield (
+            image.url, place, part, member.id, image.size, image.etag, member.label is not None, label.url, label.size,
+            label.etag, list(member.meta),
+        )  # fmt: skip
 
 
-def _grouped(rows: SortedRows) -> Iterator[tuple[str, list[_Image]]]:
-    """Yield each URL, with its images."""
-    for url, same in groupby(rows, key=itemgetter(0)):
-        yield url, [_image(url, *row) for _, *row in same]
-
-
-def _image(url: str, place: int, name: str, size: int, etag: str, part: str, labelled: bool, *label: Any) -> _Image:
-    *span, meta = label
-    image, its_label = Span(url, 0, size, etag), Span(span[0], 0, *span[1:]) if labelled else None
-    return place, name, part, Member(name, image, its_label, tuple(meta))
+def _image(
+    url: str, place: int, part: str, name: str, size: int, etag: str, labelled: bool, label_url: str, label_size: int,
+    label_etag: str, meta: list[str | None],
+) -> _Image:  # fmt: skip
+    label = Span(label_url, 0, label_size, label_etag) if labelled else None
+    return place, name, part, Member(name, Span(url, 0, size, etag), label, tuple(meta))
 
 
 def _keyed(images: Iterable[_Image]) -> Iterator[tuple[tuple[str, int], _Image]]:
