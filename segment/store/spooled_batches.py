@@ -98,7 +98,7 @@ class SpooledRows:
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for number in range(len(self._batches)):
-            yield from zip(*columns_of(self._batches[number]), strict=True)
+            yield from rows_of(self._batches[number])
 
 
 def batch_of(columns: Iterable[Iterable[Any]], schema: pa.Schema) -> pa.RecordBatch:
@@ -115,6 +115,11 @@ def batch_of(columns: Iterable[Iterable[Any]], schema: pa.Schema) -> pa.RecordBa
 def columns_of(batch: pa.RecordBatch) -> list[list[Any]]:
     """Return the columns of values that `batch_of` has stored."""
     return [texts_of(column) if pa.types.is_binary(column.type) else column.to_pylist() for column in batch.columns]
+
+
+def rows_of(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+    """Return the rows of values that `batch_of` has stored."""
+    return zip(*columns_of(batch), strict=True)
 
 
 def texts_of(column: pa.Array) -> list[str]:

@@ -12,7 +12,8 @@ from segment.errors import BadReference, StoreError, UsageError
 from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.lists.list_columns import Exists, ListColumns, find_header, find_list_columns
-from segment.inputs.lists.list_lookup import ListedImage, ListedImages, ListReport, Reference, digest_of
+from segment.inputs.lists.list_lookup import ListedImage, ListedImages, Reference, digest_of
+from segment.inputs.lists.list_report import ListReport
 from segment.inputs.lists.list_rows import Row, Rows, parse_rows
 from segment.inputs.metadata import kept_values, value_lines
 from segment.inputs.parts import Member
@@ -55,7 +56,8 @@ def plan_list(
     listed = ListedImages(packed)
     findings.warnings += value_lines(remarks)
     store.add_signed_urls(given)
-    report = listed.look_up(store)
+    report = ListReport(listed)
+    listed.look_up(store, report.note)
     report.refuse_useless(listed.refused, name)
 
     def warn(selected: Iterable[Shard] | None) -> None:
