@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from itertools import chain, groupby, islice
 from operator import itemgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from segment.errors import BadReference, NotAFile, SegmentError, StoreError, input_changed
 from segment.inputs.parts import Part
@@ -23,7 +23,6 @@ _FEW = 64  # up to so many objects of a folder are looked up one by one: the fol
 
 A = TypeVar("A")
 B = TypeVar("B")
-T = TypeVar("T")
 
 
 def in_threads(
@@ -46,7 +45,7 @@ def in_threads(
         return list(pool.map(call, items))
 
 
-def look_up(wanted: Iterable[tuple[str, str, T]], store: Store) -> Iterator[tuple[T, Entry]]:
+def look_up(wanted: Iterable[tuple[str, str, Any]], store: Store) -> Iterator[tuple[Any, Entry]]:
     """Yield value and entry of those that exist; see `look_up_sorted`. A device, pipe or socket does not count.
 
     Raises:
@@ -83,7 +82,9 @@ def _look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], 
     return {url: entry for url, entry in found.items() if url not in errors}, errors
 
 
-def look_up_sorted(wanted: Iterable[tuple[str, str, T]], store: Store) -> Iterator[tuple[str, T, Entry | SegmentError]]:
+def look_up_sorted(
+    wanted: Iterable[tuple[str, str, Any]], store: Store
+) -> Iterator[tuple[str, Any, Entry | SegmentError]]:
     """Yield URL and value of those that exist or have an error that concerns a single object, with what is found.
 
     Args:
@@ -93,7 +94,7 @@ def look_up_sorted(wanted: Iterable[tuple[str, str, T]], store: Store) -> Iterat
     Raises:
         StoreError, UsageError: an error that concerns other objects, too.
     """
-    some: list[tuple[str, str, T]] = []
+    some: list[tuple[str, str, Any]] = []
     for folder, rows in groupby(wanted, key=itemgetter(0)):
         left = iter(rows)
         while few := list(islice(left, _AT_ONCE)):
@@ -107,7 +108,9 @@ def look_up_sorted(wanted: Iterable[tuple[str, str, T]], store: Store) -> Iterat
     yield from _look_up_some(some, store)
 
 
-def _look_up_some(rows: Sequence[tuple[str, str, T]], store: Store) -> Iterator[tuple[str, T, Entry | SegmentError]]:
+def _look_up_some(
+    rows: Sequence[tuple[str, str, Any]], store: Store
+) -> Iterator[tuple[str, Any, Entry | SegmentError]]:
     found, errors = _look_up_each({url for _, url, _ in rows}, store)
     for _, url, value in rows:
         if result := found.get(url) or errors.get(url):
@@ -115,8 +118,8 @@ def _look_up_some(rows: Sequence[tuple[str, str, T]], store: Store) -> Iterator[
 
 
 def _look_up_beside(
-    folder: str, rows: Iterable[tuple[str, str, T]], store: Store
-) -> Iterator[tuple[str, T, Entry | SegmentError]]:
+    folder: str, rows: Iterable[tuple[str, str, Any]], store: Store
+) -> Iterator[tuple[str, Any, Entry | SegmentError]]:
     """Look up very many objects of one folder: its listing is read beside them."""
     entries = _result_or_error(partial(store.list_folder, irregular=True), folder)
     if isinstance(entries, SegmentError):  # permission to read does not imply permission to list
