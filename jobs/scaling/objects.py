@@ -11,13 +11,14 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from jobs.scaling.figures import Figure, Scale
 from jobs.scaling.inputs import SIZE, write_model
+from jobs.scaling.listing_store import numbered_keys
 from jobs.scaling.resume import begin_only
 from jobs.scaling.served import s3_options, served
 from segment.errors import SampleError
@@ -61,6 +62,7 @@ def measure_objects(scale: Scale) -> list[Figure]:
         steps = [
             ("nothing: modules and model", _alone(begin_only, _few(job, output))),
             ("listed, planned, plan frozen", _alone(begin_only, job)),
+            ("the same named by a .csv, each with a label", _alone(begin_only, _named(job, output, scale.images))),
         ]
         _alone(_commit, str(output), False)
         steps.append(("resumed, 99 % finished", _alone(begin_only, job)))
@@ -74,6 +76,18 @@ def measure_objects(scale: Scale) -> list[Figure]:
 
 def _few(job: Job, output: Path) -> Job:
     return job.model_copy(update={"input": f"{job.input}/000000", "output": f"{output}-few"})
+
+
+def _named(job: Job, output: Path, images: int) -> Job:
+    """Return the job of a list that names each object as an image, and the one after it as its label."""
+    keys = numbered_keys(images, "folders")
+    rows = (
+        f"s3://folders/{image},s3://folders/{label}\n" for image, label in zip(keys, keys[1:] + keys[:1], strict=True)
+    )
+    table = output.parent / "objects.csv"
+    with table.open("w", encoding="utf-8") as file:
+        file.writelines(chain(["image,label\n"], rows))
+    return job.model_copy(update={"input": str(table), "output": f"{output}-named", "allow_input": ("s3://folders/",)})
 
 
 def _alone(step: Callable[..., None], *arguments: object) -> Cost:

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import Any
 
-from segment.inputs.metadata import Values
+import pyarrow as pa
+
 from segment.inputs.parts import REPEATED, Member, Part, Span
+from segment.inputs.shards import Remade
 from segment.store.client import Entry
+from segment.store.sorted_rows import SortedRows
 
-_Key = tuple[str, str, int]  # id and URL of a loose image, and how often the list names it before
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    part: str
-    image: Span
-    label: Span | None
-    meta: Values
+_TEXT = pa.binary()
+_IMAGES = pa.schema([
+    ("url", _TEXT), ("place", pa.int64()), ("part", _TEXT), ("id", _TEXT), ("size", pa.int64()), ("etag", _TEXT),
+    ("labelled", pa.bool_()), ("label_url", _TEXT), ("label_size", pa.int64()), ("label_etag", _TEXT),
+    ("meta", pa.list_(pa.string())),
+])  # fmt: skip
+_FATES = pa.schema([("place", pa.int64()), ("part", _TEXT)])
+_NO_LABEL = Span("", 0, 0)
+_NEW = ""  # in place of the part that an image was planned in
+_Image = tuple[int, str, str, Member]  # place in the list or plan, id, part, and what is compared
 
 
 @dataclass(slots=True)
@@ -56,47 +63,50 @@ class Known:
     new_objects: set[str] = field(default_factory=set)
     planned_anew: set[str] = field(default_factory=set)
 
-    def images_to_plan(self, members: Sequence[Member]) -> list[Member]:
-        """Return the loose images that are new or belong to a stale part."""
-        planned = {
-            key: _Image(part.id, member.image, member.label, member.meta)
-            for part, members in self._of_files()
-            for key, member in members
-        }
-        now = list(_keyed(members, Counter()))
-        same = self._same(planned, [key for key, _ in now])
-        for key, member in now:
-            if key not in same:
-                self.new += 1
-                continue
-            old = planned[same[key]]
-            same_label = not member.label or not _differs(old.label, member.label)
-            if _differs(old.image, member.image) or not same_label or old.meta != member.meta:
-                self.stale.add(old.part)
-                self.replaced += 1
-        gone = [planned[key].part in self.stale for key in planned.keys() - same.values()]
-        self.gone, self.dropped = len(gone), sum(gone)
-        return [member for key, member in now if key not in same or planned[same[key]].part in self.stale]
+    def images_to_plan(self, members: Iterable[Member]) -> Iterable[Member]:
+        """Return the loose images that are new or belong to a stale part; `members` are read several times.
 
-    def _same(self, planned: Iterable[_Key], now: Sequence[_Key]) -> dict[_Key, _Key]:
-        """Map each of `now` to its planned image: the one with the same id and URL, else one with the same URL."""
-        left = dict.fromkeys(planned)
-        same = {key: key for key in now if key in left}
-        by_url: dict[str, list[_Key]] = {}
-        for key in left:
-            if key not in same:
-                by_url.setdefault(key[1], []).append(key)
-        for key in now:
-            if key not in same and by_url.get(key[1]):
-                same[key] = by_url[key[1]].pop(0)
+        Those of the plan and of today are sorted by URL together, so that only those of one URL are in memory at once.
+        """
+        planned = ((member, part.id) for part in self.parts if part.format == "files" for member in part.members)
+        images = SortedRows(chain(_rows(planned), _rows((member, _NEW) for member in members)), _IMAGES)
+        gone = Counter[str]()
+        by_url = ([_image(*row) for row in same] for _, same in groupby(images, key=itemgetter(0)))
+        fates = SortedRows((fate for same in by_url for fate in self._fates(same, gone)), _FATES)
+        self.gone = sum(gone.values())
+        self.dropped = sum(number for part, number in gone.items() if part in self.stale)
+
+        def to_plan() -> Iterator[Member]:
+            for member, (_, part) in zip(members, fates, strict=True):
+                if part == _NEW or part in self.stale:
+                    yield member
+
+        return Remade(to_plan)
+
+    def _fates(self, images: Sequence[_Image], gone: Counter[str]) -> Iterator[tuple[int, str]]:
+        """Yield the place of each image of today, and the part it was planned in; count those that are gone.
+
+        All are of one URL. The planned image is the one with the same id, else the next one.
+        """
+        now = list(_keyed(image for image in images if image[2] == _NEW))
+        left = dict(_keyed(image for image in images if image[2] != _NEW))
+        same = {key: left.pop(key) for key, _ in now if key in left}
+        others = iter(left.values())
+        for key, (place, _, _, member) in now:
+            old = same.get(key)
+            if old is None and (old := next(others, None)):
                 self.renamed += 1
-        return same
-
-    def _of_files(self) -> Iterator[tuple[Part, list[tuple[_Key, Member]]]]:
-        seen: Counter[tuple[str, str]] = Counter()
-        for part in self.parts:
-            if part.format == "files":
-                yield part, list(_keyed(part.members, seen))
+            if old is None:
+                self.new += 1
+                yield place, _NEW
+                continue
+            _, _, part, before = old
+            same_label = not member.label or not _differs(before.label, member.label)
+            if _differs(before.image, member.image) or not same_label or before.meta != member.meta:
+                self.stale.add(part)
+                self.replaced += 1
+            yield place, part
+        gone.update(part for _, _, part, _ in others)
 
     def objects_to_plan(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return the tars or Parquet files that are new or replaced."""
@@ -121,11 +131,30 @@ class Known:
         return taken
 
 
-def _keyed(members: Iterable[Member], seen: Counter[tuple[str, str]]) -> Iterator[tuple[_Key, Member]]:
-    for member in members:
-        name = (member.id, member.image.url)
-        yield (*name, seen[name]), member
-        seen[name] += 1
+def _rows(members: Iterable[tuple[Member, str]]) -> Iterator[tuple[Any, ...]]:
+    """Yield a row of `_IMAGES` for each image and its part."""
+    for place, (member, part) in enumerate(members):
+        image, label = member.image, member.label or _NO_LABEL
+        yield (
+            image.url, place, part, member.id, image.size, image.etag, member.label is not None, label.url, label.size,
+            label.etag, list(member.meta),
+        )  # fmt: skip
+
+
+def _image(
+    url: str, place: int, part: str, name: str, size: int, etag: str, labelled: bool, label_url: str, label_size: int,
+    label_etag: str, meta: list[str | None],
+) -> _Image:  # fmt: skip
+    label = Span(label_url, 0, label_size, label_etag) if labelled else None
+    return place, name, part, Member(name, Span(url, 0, size, etag), label, tuple(meta))
+
+
+def _keyed(images: Iterable[_Image]) -> Iterator[tuple[tuple[str, int], _Image]]:
+    """Yield images of one URL by their id, and how often it is named before."""
+    seen: Counter[str] = Counter()
+    for image in images:
+        yield (image[1], seen[image[1]]), image
+        seen[image[1]] += 1
 
 
 def _differs(old: Span | None, now: Span) -> bool:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from itertools import chain, groupby, islice
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from segment.errors import BadReference, NotAFile, SegmentError, StoreError, input_changed
 from segment.inputs.parts import Part
 from segment.store.client import Entry, Store
 from segment.store.names import shown
+from segment.store.sorted_rows import beside
 from segment.store.urls import is_http, parent_url
 
 _THREADS = 16
+_AT_ONCE = 1 << 16  # objects of a list that are looked up at once
 _FEW = 64  # up to so many objects of a folder are looked up one by one: the folder may hold millions of others
 
 A = TypeVar("A")
@@ -41,20 +45,20 @@ def in_threads(
         return list(pool.map(call, items))
 
 
-def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:
-    """Return the entries of those `urls` that exist, by URL. A device, pipe or socket does not count.
+def look_up(wanted: Iterable[tuple[str, str, Any]], store: Store) -> Iterator[tuple[Any, Entry]]:
+    """Yield value and entry of those that exist; see `look_up_sorted`. A device, pipe or socket does not count.
 
     Raises:
         StoreError, UsageError: the look-up of one of them fails.
     """
-    found, refused = look_up_each(urls, store)
-    for error in refused.values():
-        if not isinstance(error, NotAFile):
-            raise error
-    return found
+    for _, value, found in look_up_sorted(wanted, store):
+        if isinstance(found, Entry):
+            yield value, found
+        elif not isinstance(found, NotAFile):
+            raise found
 
 
-def look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], dict[str, SegmentError]]:
+def _look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], dict[str, SegmentError]]:
     """Return the entries of those `urls` that exist, and the errors that concern a single object, by URL.
 
     Raises:
@@ -74,9 +78,65 @@ def look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], d
     results = dict(zip(single, in_threads(partial(_result_or_error, store.info), single), strict=True))
     found.update({url: entry for url, entry in results.items() if isinstance(entry, Entry)})
     errors = {url: error for url, error in results.items() if isinstance(error, SegmentError)}
-    for url in [url for url, entry in found.items() if entry.irregular and url.startswith("file://")]:
-        errors[url] = NotAFile(f"{shown(found.pop(url).url)} is no regular file: a device, pipe or socket")
-    return found, errors
+    errors |= {url: error for url, entry in found.items() if (error := _no_file(entry))}
+    return {url: entry for url, entry in found.items() if url not in errors}, errors
+
+
+def look_up_sorted(
+    wanted: Iterable[tuple[str, str, Any]], store: Store
+) -> Iterator[tuple[str, Any, Entry | SegmentError]]:
+    """Yield URL and value of those that exist or have an error that concerns a single object, with what is found.
+
+    Args:
+        wanted: folder (`parent_url`), URL and any value of each, sorted; more than fit into memory.
+        store: where they are.
+
+    Raises:
+        StoreError, UsageError: an error that concerns other objects, too.
+    """
+    some: list[tuple[str, str, Any]] = []
+    for folder, rows in groupby(wanted, key=itemgetter(0)):
+        left = iter(rows)
+        while few := list(islice(left, _AT_ONCE)):
+            if len(few) < _AT_ONCE or is_http(folder):
+                some += few
+            else:
+                yield from _look_up_beside(folder, chain(few, left), store)
+            if len(some) >= _AT_ONCE:
+                yield from _look_up_some(some, store)
+                some = []
+    yield from _look_up_some(some, store)
+
+
+def _look_up_some(
+    rows: Sequence[tuple[str, str, Any]], store: Store
+) -> Iterator[tuple[str, Any, Entry | SegmentError]]:
+    found, errors = _look_up_each({url for _, url, _ in rows}, store)
+    for _, url, value in rows:
+        if result := found.get(url) or errors.get(url):
+            yield url, value, result
+
+
+def _look_up_beside(
+    folder: str, rows: Iterable[tuple[str, str, Any]], store: Store
+) -> Iterator[tuple[str, Any, Entry | SegmentError]]:
+    """Look up very many objects of one folder: its listing is read beside them."""
+    entries = _result_or_error(partial(store.list_folder, irregular=True), folder)
+    if isinstance(entries, SegmentError):  # permission to read does not imply permission to list
+        left = iter(rows)
+        while some := list(islice(left, _AT_ONCE)):
+            yield from _look_up_some(some, store)
+        return
+    named = ((url, value) for _, url, value in rows)
+    for url, value, entry in beside(named, ((entry.url, entry) for entry in entries)):
+        if entry:
+            yield url, value, _no_file(entry) or entry
+
+
+def _no_file(entry: Entry) -> NotAFile | None:
+    if entry.irregular and entry.url.startswith("file://"):
+        return NotAFile(f"{shown(entry.url)} is no regular file: a device, pipe or socket")
+    return None
 
 
 def _result_or_error(request: Callable[[str], B], url: str) -> B | SegmentError:

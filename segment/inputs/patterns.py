@@ -101,7 +101,8 @@ def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:
     Raises:
         UsageError: one of them does not exist.
     """
-    known = look_up(urls, store)
+    wanted = sorted((parent_url(url), url, None) for url in urls)
+    known = {entry.url: entry for _, entry in look_up(wanted, store)}
     others = list(dict.fromkeys(url for url in urls if url not in known))
     inside = in_threads(store.list, others)
     missing = [url for url, entries in zip(others, inside, strict=True) if not entries]

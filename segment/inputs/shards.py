@@ -205,18 +205,18 @@ def encoded_bytes(member: Member) -> int:
     return max(0, member.image.size) + (max(0, member.label.size) if member.label else 0)
 
 
-def mark_repeated(shards: Iterable[Shard], warnings: list[str]) -> list[Shard]:
+def mark_repeated(shards: Iterable[Shard], warnings: list[str]) -> Iterable[Shard]:
     """Return the shards with `REPEATED` set on each image whose id an earlier image of its shard has; warn of them.
 
     Call it after `select_images`: an image that is not selected must not be reported, nor turn its twin into an error
     row.
     """
-    marked = [replace(shard, members=list(_marked(shard.members))) for shard in shards]
-    ids = [member.id for shard in marked for member in shard.members if member.image.size == REPEATED]
-    if ids:
-        many = count(len(ids), "image has the id of an earlier one and will be an error row",
+    marked = Remade(lambda: (replace(shard, members=list(_marked(shard.members))) for shard in shards))
+    ids = (member.id for shard in marked for member in shard.members if member.image.size == REPEATED)
+    if first := next(ids, None):
+        many = count(1 + sum(1 for _ in ids), "image has the id of an earlier one and will be an error row",
                      "images have the id of an earlier one and will be error rows")  # fmt: skip
-        warnings.append(f"{many}, {examples(ids)}")
+        warnings.append(f"{many}, {examples([first])}")
     return marked
 
 

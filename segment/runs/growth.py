@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -18,6 +19,7 @@ from segment.store.names import count
 _FIRST, _MOST = 16, 1024
 _SHARE = 4  # a plan grows by a share of its images at least: each time costs a start of the workers
 _LOOK_SECONDS = 0.5  # between two looks at signals
+_START_SECONDS = 30.0  # that workers get to start before tars are indexed beside them
 _END_SECONDS = 5.0  # for the thread to leave a cluster, before the driver leaves it
 
 
@@ -35,6 +37,7 @@ class PlanGrowth:
         unindexed: these tars; None if there are none.
         index: indexes the next tars, so many of them, where `spread` says.
         spread: of the engine.
+        is_working: whether workers have work done. Before, indexing would take CPU and network from their start.
     """
 
     def __init__(
@@ -42,8 +45,10 @@ class PlanGrowth:
         unindexed: Unindexed | None,
         index: Callable[[Spread, Unindexed, int], Discovery],
         spread: StoppableSpread,
+        is_working: Callable[[], bool],
     ) -> None:
-        self._index, self._spread = index, spread
+        self._index, self._spread, self._is_working = index, spread, is_working
+        self._needed = threading.Event()
         self._found: queue.SimpleQueue[_Indexed | BaseException] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(unindexed,), name="index", daemon=True)
@@ -57,6 +62,7 @@ class PlanGrowth:
     ) -> None:
         """Let the thread end; it begins no other tar, and what it reads now is not waited for."""
         self._stopped.set()
+        self._needed.set()
         self._thread.join(_END_SECONDS)
 
     def next(self, plan: Plan) -> tuple[Plan, list[str]]:
@@ -68,6 +74,7 @@ class PlanGrowth:
         Raises:
             SegmentError: a tar cannot be indexed. Those before it have been returned.
         """
+        self._needed.set()
         grown, lines = plan, list[str]()
         least = plan.images * (1 + 1 / _SHARE)
         while grown.unindexed and (grown.images <= least or not self._found.empty()):
@@ -89,6 +96,9 @@ class PlanGrowth:
                 continue
 
     def _run(self, unindexed: Unindexed | None) -> None:
+        give_up = time.monotonic() + _START_SECONDS
+        while not self._is_working() and time.monotonic() < give_up and not self._needed.wait(_LOOK_SECONDS):
+            pass
         number = _FIRST
         spread: Spread = partial(self._spread, stopped=self._stopped.is_set)
         try:

@@ -94,7 +94,7 @@ class Rounds:
             with (
                 ticking(lambda: running.publish(tally)),
                 ShardStatistics(self.ledger, self.task, self.plan, committed) as statistics,
-                PlanGrowth(self.plan.unindexed, self.index, running.spread) as growth,
+                PlanGrowth(self.plan.unindexed, self.index, running.spread, lambda: tally.parts > 0) as growth,
             ):
                 pending = self._all_rounds(running, pending, tally, record, statistics)
                 while not len(pending) and self.plan.unindexed:

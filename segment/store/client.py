@@ -129,7 +129,9 @@ class Store(Access):
             return self._requests.send("read", url, lambda: read_given(Path(url.removeprefix("file://")), bounds))
         return None
 
-    def open(self, url: str, block_size: int = 1 << 20, size: int | None = None, etag: str = "") -> BinaryIO:
+    def open(
+        self, url: str, block_size: int = 1 << 20, size: int | None = None, etag: str = "", ahead: int = 0
+    ) -> BinaryIO:
         """Open an object as a seekable file. Remote objects are read in ranges.
 
         Args:
@@ -137,6 +139,7 @@ class Store(Access):
             block_size: minimum size of a range, in bytes.
             size: the object's size in bytes, if known: saves a request.
             etag: expected etag of every range; see `read`.
+            ahead: bytes to read ahead at most where ranges follow each other.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -151,7 +154,8 @@ class Store(Access):
             size = entry.size
         if size < 0:  # a server that does not send the size does not serve ranges
             return io.BytesIO(self.read(url, etag=etag))
-        return io.BufferedReader(RangeReader(lambda start, stop: self.read(url, start, stop, etag), size), block_size)
+        reader = RangeReader(lambda start, stop: self.read(url, start, stop, etag), size, ahead)
+        return io.BufferedReader(reader, block_size)
 
     def write(self, url: str, data: bytes | Path) -> None:
         """Write an object atomically: readers see the complete old or the complete new object.

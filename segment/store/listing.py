@@ -32,9 +32,9 @@ def list_entries(
     if prefix.startswith("file://"):
         path = prefix.removeprefix("file://")
         return requests.send("list", prefix, lambda: Entries.of_pieces(pieces_of(list_local(path, recursive))))
-    if recursive and lists_pages(prefix, options):
+    if lists_pages(prefix, options):
         with rare_collections():
-            return Entries.of_pieces(_pages(prefix, options, requests))
+            return Entries.of_pieces(_pages(prefix, recursive, options, requests))
     infos = requests.send("list", prefix, lambda: _list_by_driver(prefix, recursive, options, scope))
     return Entries.of_pieces(pieces_of(sorted(_entries(prefix, infos), key=_url)))
 
@@ -64,7 +64,7 @@ def _list_by_driver(prefix: str, recursive: bool, options: Mapping[str, Any], sc
     return {name.removeprefix(root): info for name, info in found.items() if name.startswith(root)}
 
 
-def _pages(prefix: str, options: Mapping[str, Any], requests: Requests) -> Iterator[list[Entry]]:
+def _pages(prefix: str, recursive: bool, options: Mapping[str, Any], requests: Requests) -> Iterator[list[Entry]]:
     """Yield sorted entries page by page, in any order; a page is cut where a folder is that is listed by itself.
 
     Every page is a request of its own, repeated where it fails; the pages before are kept.
@@ -79,7 +79,7 @@ def _pages(prefix: str, options: Mapping[str, Any], requests: Requests) -> Itera
                 raise StoreError(error_message("list", prefix, error)) from None
             return Page({}, [], "")
 
-    for page in list_pages(send):
+    for page in list_pages(send, recursive=recursive):
         folders = sorted(below + folder for folder in page.folders)
         entries: Iterable[Entry] = sorted(_entries(prefix, page.objects), key=_url)
         for _, piece in groupby(entries, key=lambda entry: bisect(folders, entry.url)) if folders else [(0, entries)]:

@@ -43,8 +43,8 @@ class Page(Generic[T]):
     token: str
 
 
-def list_pages(send: Callable[[PageRequest], Page[T]]) -> Iterator[Page[T]]:
-    """Yield the pages that hold every object once, in no order.
+def list_pages(send: Callable[[PageRequest], Page[T]], *, recursive: bool = True) -> Iterator[Page[T]]:
+    """Yield the pages that hold every object once, in no order; without `recursive` those of no folder.
 
     A token is known only when its page is there, so the pages of one listing come one after the other. Where the first
     page shows that folders are large, each is listed by itself, several at once. Small folders are listed together, as
@@ -53,7 +53,7 @@ def list_pages(send: Callable[[PageRequest], Page[T]]) -> Iterator[Page[T]]:
     Args:
         send: called in threads, at most eight at once.
     """
-    to_send = deque([PageRequest("")])
+    to_send = deque([PageRequest("", flat=recursive)])
     sent: dict[Future[Page[T]], PageRequest] = {}
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="list") as pool:
         try:
@@ -68,7 +68,8 @@ def list_pages(send: Callable[[PageRequest], Page[T]]) -> Iterator[Page[T]]:
                         continue
                     if page.token:
                         to_send.append(PageRequest(request.prefix, request.flat, page.token))
-                    to_send.extend(PageRequest(folder) for folder in page.folders)
+                    if recursive:
+                        to_send.extend(PageRequest(folder) for folder in page.folders)
                     yield page
         finally:
             pool.shutdown(cancel_futures=True)

@@ -7,20 +7,25 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+_SKIPPED = 4  # reads follow each other where less than such a part of one is skipped
+
 
 class RangeReader(io.RawIOBase):
-    """A remote object as a raw file: every read is one range request.
+    """A remote object as a raw file: every read that was not read ahead is one range request.
 
     fsspec's own file is not used: its reads bypass the retry policy and raise the driver's errors.
 
     Args:
         read: returns the bytes from start to stop (exclusive).
         size: bytes of the object.
+        ahead: where reads follow each other, so many bytes are read ahead at most. The first read gets what it asks
+            for, and each of those that follow twice as much as the one before.
     """
 
-    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
-        self._read, self._size = read, size
-        self._position = 0
+    def __init__(self, read: Callable[[int, int], bytes], size: int, ahead: int = 0) -> None:
+        self._read, self._size, self._ahead = read, size, ahead
+        self._position = self._start = 0  # of the file, and of what is held of it
+        self._held = b""
 
     def readable(self) -> bool:
         return True
@@ -37,10 +42,19 @@ class RangeReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        stop = min(self._size, self._position + len(buffer))
-        if stop <= self._position:
+        if self._position >= self._size:
             return 0
-        data = self._read(self._position, stop)
+        if not self._start <= self._position < self._start + len(self._held):
+            self._fetch(len(buffer))
+        first = self._position - self._start
+        data = self._held[first : first + len(buffer)]
         buffer[: len(data)] = data
-        self._position = stop
+        self._position += len(data)
         return len(data)
+
+    def _fetch(self, wanted: int) -> None:
+        skipped = self._position - self._start - len(self._held)
+        follows = self._held and 0 <= skipped <= wanted // _SKIPPED
+        length = max(wanted, min(self._ahead, 2 * len(self._held))) if follows else wanted
+        self._held = self._read(self._position, min(self._size, self._position + length))
+        self._start = self._position

@@ -31,7 +31,7 @@ _METADATA = frozenset(map(ipaddress.ip_address, (
     "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254",
 )))  # fmt: skip
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "http", "https")
-_MOST_ADVISED = 10_000  # objects that advice looks at
+MOST_ADVISED = 10_000  # objects that advice looks at
 # Networks of IPv6 whose last 32 bits are an IPv4 address: NAT64, the same within a site, compatible, translated.
 _EMBEDDING = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
 
@@ -139,7 +139,7 @@ def advice(urls: Sequence[str]) -> str:
 
     Nothing is advised for files of the kernel, and where a cloud answers with the credentials of a machine.
     """
-    urls = [url for url in urls[:_MOST_ADVISED] if "\0" not in url]
+    urls = [url for url in urls[:MOST_ADVISED] if "\0" not in url]
     paths = (_real(url.removeprefix("file://")) for url in urls if url.startswith("file://"))
     local = sorted({str(Path(path).parent) for path in paths if not path.startswith(("/dev/", "/proc/", "/sys/"))})
     common = os.path.commonpath(local) if local else ""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from segment.store.spooled_batches import SpooledBatches, batch_of, columns_of
+from segment.store.spooled_batches import SpooledBatches, batch_of, rows_of
 
 K = TypeVar("K", str, int)
 L = TypeVar("L")
@@ -49,7 +49,7 @@ class SortedRows:
 
     def _unpacked(self, piece: range) -> Iterator[Row]:
         for number in piece:
-            yield from zip(*columns_of(self._packed[number]), strict=True)
+            yield from rows_of(self._packed[number])
 
 
 def beside(rows: Iterable[tuple[K, L]], others: Iterable[tuple[K, R]]) -> Iterator[tuple[K, L, R | None]]:

@@ -6,7 +6,8 @@ import tempfile
 import threading
 import weakref
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from segment.store.temporary_room import discard, needing_room
 
 IN_MEMORY = 16 << 20  # compressed bytes, beyond which they go to a file
 _CODEC = "zstd"
+_ROWS = 4096  # of a batch
 
 
 class SpooledBatches:
@@ -80,6 +82,25 @@ class SpooledBatches:
             return self._file.read(stop - start), self._sizes[number]
 
 
+class SpooledRows:
+    """Tuples in the order in which they come, each a value by column of a schema. They can be read again and again.
+
+    Args:
+        rows: the tuples; they are taken piece by piece.
+        schema: of `batch_of`.
+    """
+
+    def __init__(self, rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> None:
+        self._batches = SpooledBatches(schema)
+        left = iter(rows)
+        while piece := list(islice(left, _ROWS)):
+            self._batches.append(batch_of(zip(*piece, strict=True), schema))
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        for number in range(len(self._batches)):
+            yield from rows_of(self._batches[number])
+
+
 def batch_of(columns: Iterable[Iterable[Any]], schema: pa.Schema) -> pa.RecordBatch:
     """Return a batch of columns of values; text is stored as bytes, as names of local files need not be UTF-8."""
     arrays = [
@@ -94,6 +115,11 @@ def batch_of(columns: Iterable[Iterable[Any]], schema: pa.Schema) -> pa.RecordBa
 def columns_of(batch: pa.RecordBatch) -> list[list[Any]]:
     """Return the columns of values that `batch_of` has stored."""
     return [texts_of(column) if pa.types.is_binary(column.type) else column.to_pylist() for column in batch.columns]
+
+
+def rows_of(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+    """Return the rows of values that `batch_of` has stored."""
+    return zip(*columns_of(batch), strict=True)
 
 
 def texts_of(column: pa.Array) -> list[str]:

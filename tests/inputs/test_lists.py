@@ -1,5 +1,6 @@
 """List files: .txt, .csv and .jsonl."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segment.errors import BadReference, UsageError
+from segment.inputs import lookup
 from segment.inputs.discover import Discovery, Known, Sample, discover, read_part
+from segment.inputs.lists import list_file
 from segment.inputs.lists.list_rows import parse_rows
 from segment.inputs.references import absolute_url
 from segment.inputs.roles import names_label_path
 from segment.job import InputOptions
 from segment.output.plan import Plan
+from segment.store import sorted_rows, spooled_batches
 from segment.store.client import Store
 from tests.datasets import encoded
 
@@ -122,6 +126,34 @@ def test_many_images_of_one_folder_are_found_by_listing_it(folder: Path) -> None
     assert [s.fault for s in samples(found)] == [None] * 100 + ["missing"] * 22
 
 
+def test_a_list_for_which_memory_is_too_small_is_planned_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(70):
+        (folder / "i" / f"{number}.png").write_text("x" * number)
+    names = [f"i/{number}.png" for number in (*range(72), 5, 6)] + ["i", "/etc/x.png", "", "i/it is.png"]
+    labels = ["l/a.png", "", "i/7.png", "no.png"] * len(names)
+    lines = [f"{name},{label}\n" for name, label in zip(names, labels, strict=False)]
+    planned = find(folder, "l.csv", "".join(["image,mask\n", *lines])).parts
+
+    def plans() -> list[object]:
+        found = find(folder, "l.csv", "".join(["image,mask\n", *lines]))
+        known = Known(planned)
+        (folder / "l.csv").write_text("".join(["image,mask\n", *lines[:3:-1], "i/d.png,\n"]))
+        new = discover(str(folder / "l.csv"), InputOptions(), STORE, known)
+        changes = (known.new, known.replaced, known.gone, known.renamed, known.dropped, known.stale)
+        return [found.parts, found.lines, new.parts, changes]
+
+    whole = plans()
+    for module, constant, value in (
+        (lookup, "_AT_ONCE", 20), (sorted_rows, "_PIECE", 16), (sorted_rows, "_BLOCK", 4), (list_file, "_BLOCK", 512),
+        (spooled_batches, "_ROWS", 8), (spooled_batches, "IN_MEMORY", 64),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, constant, value)
+    assert plans() == whole
+    assert whole[3][:4] == (2, 2, 5, 0)  # an empty cell is known by its line
+
+
 def test_the_same_image_twice_is_a_duplicate(folder: Path) -> None:
     found = find(folder, "l.txt", "i/a.png l/a.png\ni/d.png\ni/../i/a.png\ni/no.png\ni/no.png\n")
     assert [s.fault for s in samples(found)] == [None, None, "duplicate_id", "missing", "duplicate_id"]
@@ -206,11 +238,11 @@ def test_a_list_by_format_whatever_its_name(folder: Path) -> None:
 )
 def test_any_bytes_are_a_list_or_refused(data: bytes, suffix: str) -> None:
     try:
-        rows = parse_rows(data, suffix, "list")
+        rows = parse_rows(lambda: io.BytesIO(data), suffix, "list")
     except UsageError:
         return
-    assert rows.rows
-    assert all(row.cells.keys() <= {*rows.names} for row in rows.rows)
+    assert len(list(rows.each)) == rows.number > 0
+    assert all(row.cells.keys() <= {*rows.names} for row in rows.each)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -200,7 +200,7 @@ def test_tars_before_one_that_cannot_be_indexed_are_planned(tmp_path: Path) -> N
     def index(spread: Spread, left: Unindexed, number: int) -> Discovery:
         return index_more(left, number, InputOptions(), STORE, None, spread)
 
-    with PlanGrowth(plan.unindexed, index, LocalEngine(1).spread) as growing:
+    with PlanGrowth(plan.unindexed, index, LocalEngine(1).spread, lambda: True) as growing:
         while plan.tars_left > 2:
             plan, _ = growing.next(plan)
         with pytest.raises(InputChanged, match=r"07\.tar has vanished"):

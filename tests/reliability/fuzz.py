@@ -170,7 +170,7 @@ def read_list(data: bytes, folder: Path) -> None:
     refusals: list[SegmentError] = []
     for suffix in (".txt", ".csv", ".jsonl"):
         try:
-            parse_rows(data, suffix, "list")
+            parse_rows(lambda: io.BytesIO(data), suffix, "list")
             if b"://" not in data:  # would go out into the world
                 read_input(f"list{suffix}")(data, folder)
         except SegmentError as refusal:

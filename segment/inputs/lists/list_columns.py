@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Literal, TypeVar
+
+import pyarrow as pa
 
 from segment.errors import UsageError, did_you_mean
 from segment.inputs.findings import Findings
-from segment.inputs.lists.list_rows import Rows, with_header
+from segment.inputs.lists.list_rows import Row, Rows, with_header
 from segment.inputs.roles import Role, role_of, word_of
 from segment.job import InputOptions
 from segment.store.names import count, examples, is_image, is_label, listed, shown
+from segment.store.sorted_rows import SortedRows
 from segment.store.urls import is_url, unsigned_name
 
 T = TypeVar("T")
@@ -24,6 +29,7 @@ _SHAPES = re.compile(r"\s*[\[{]|\d+ \d+ |[\d.]+,[\d.]+,")  # the start of polygo
 _SAMPLE = 8  # cells of a column that are sampled,
 _SAMPLE_ROWS = 64  # from this many rows unless all of these are empty
 _FEW = 3  # cells that are looked up in a column whose name indicates no role
+_IDS = pa.schema([("id", pa.binary())])
 _MOST_UNREAD = 50  # unread columns that are searched for paths
 
 
@@ -53,7 +59,8 @@ def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Fin
     """
     if not rows.positional:
         return rows
-    cells = list(rows.rows[0].cells.values())
+    first, *others = rows.head(1 + _SAMPLE)
+    cells = list(first.cells.values())
     titles = [cell.strip() for cell in cells]
     named = {options.image_column, options.label_column, options.id_column, *options.kept_columns}
     asked = named - {*rows.names}  # the names are positions
@@ -61,7 +68,7 @@ def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Fin
     if asked & {*titles} or (is_like_one and not any("/" in title for title in titles) and not exists(titles)):
         findings.notes.append(f"the first line is taken as the header: {listed(titles)}")
         return with_header(rows, name)
-    later = [cell for row in rows.rows[1 : 1 + _SAMPLE] for cell in row.cells.values()]
+    later = [cell for row in others for cell in row.cells.values()]
     if any(map(is_label, cells)) or not later or exists(cells) or not exists(later):
         return rows
     raise UsageError(
@@ -98,16 +105,20 @@ class _Table:
         self._weights: dict[str, int] = {}
         self._samples: dict[str, list[str]] = {}
 
-    def cells(self, column: str) -> list[str]:
-        """Return the cells of a column that are not empty."""
-        return [row.cells[column] for row in self.rows.rows if column in row.cells]
+    def cells(self, column: str) -> Iterator[str]:
+        """Yield the cells of a column that are not empty."""
+        return (row.cells[column] for row in self.rows.each if column in row.cells)
+
+    @cached_property
+    def _some(self) -> list[Row]:
+        return _spread(self.rows.each, self.rows.number, _SAMPLE_ROWS)
 
     def sample(self, column: str) -> list[str]:
         """Return some cells, spread over the list."""
         if column not in self._samples:
-            some = _spread(self.rows.rows, _SAMPLE_ROWS)
-            cells = [row.cells[column] for row in some if column in row.cells] or self.cells(column)
-            self._samples[column] = _spread(cells, _SAMPLE)
+            cells = [row.cells[column] for row in self._some if column in row.cells]
+            number = len(cells) or sum(1 for _ in self.cells(column))
+            self._samples[column] = _spread(cells or self.cells(column), number, _SAMPLE)
         return self._samples[column]
 
     def weight(self, column: str) -> int:
@@ -157,7 +168,7 @@ class _Table:
         """Return the image column by its name; of several the most certain one."""
         found = [column for column in self.of_role("image") if column not in (options.label_column, options.id_column)]
         if self.rows.positional and len(self.rows.names) > len(_POSITIONS):
-            wide = next(row for row in self.rows.rows if str(len(_POSITIONS) + 1) in row.cells)
+            wide = next(row for row in self.rows.each if str(len(_POSITIONS) + 1) in row.cells)
             raise UsageError(
                 f"{self.name}, line {wide.number} has {len(wide.cells)} fields; expected {len(_POSITIONS)}: image, "
                 "label and id. For a wider list without a header, give the column numbers: --image-column 1, "
@@ -202,14 +213,17 @@ class _Table:
     def guessed_id(self, taken: set[str | None], findings: Findings) -> str | None:
         """Return the id column by its name, unless its values repeat."""
         for column in self.of_role("id"):
-            ids = [unsigned_name(cell) for cell in self.cells(column)]
-            if column in taken or not ids or (self.rows.positional and self.weight(column)):
+            if column in taken or (self.rows.positional and self.weight(column)):
                 continue
-            repeated = len(ids) - len(set(ids))
+            ids = SortedRows(((unsigned_name(cell),) for cell in self.cells(column)), _IDS)
+            number = sum(1 for _ in ids)
+            repeated = number - sum(1 for _ in groupby(ids))
+            if not number:
+                continue
             if not repeated:
                 return column
             findings.warnings.append(
-                f"column '{shown(column)}' of {self.name} repeats {repeated} of {len(ids)} values, so that it cannot "
+                f"column '{shown(column)}' of {self.name} repeats {repeated} of {number} values, so that it cannot "
                 f"tell images apart: their paths are the ids. --id-column '{shown(column)}' uses it anyway"
             )
         return None
@@ -231,10 +245,10 @@ class _Table:
         return examples(cell[:80] for cell in self.sample(column)) if self.sample(column) else "it is empty"
 
 
-def _spread(items: Sequence[T], most: int) -> list[T]:
-    if len(items) <= most:
-        return list(items)
-    return [items[i * (len(items) - 1) // (most - 1)] for i in range(most)]
+def _spread(items: Iterable[T], number: int, most: int) -> list[T]:
+    """Return at most so many of a number of items, from the first to the last."""
+    wanted = range(number) if number <= most else {i * (number - 1) // (most - 1) for i in range(most)}
+    return [item for place, item in enumerate(items) if place in wanted]
 
 
 def _report_unread(table: _Table, columns: ListColumns, findings: Findings) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
 
 from segment.errors import BadReference, StoreError, UsageError
 from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.lists.list_columns import Exists, ListColumns, find_header, find_list_columns
-from segment.inputs.lists.list_lookup import ListedImage, LookupResult, Reference, refuse_useless, warn_listed
+from segment.inputs.lists.list_lookup import ListedImage, ListedImages, Reference, digest_of
+from segment.inputs.lists.list_report import ListReport
 from segment.inputs.lists.list_rows import Row, Rows, parse_rows
-from segment.inputs.lookup import look_up_each
 from segment.inputs.metadata import kept_values, value_lines
 from segment.inputs.parts import Member
 from segment.inputs.references import absolute_url, redact_reference, reference_fault, resolve_reference
-from segment.inputs.shards import Planned, Shard, file_shards
+from segment.inputs.shards import Planned, Remade, Shard, file_shards
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import shown, suffix_of
@@ -25,6 +27,7 @@ from segment.store.urls import is_http, parent_url, relative_url, unsigned
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".json"})
 MAX_LIST_BYTES = 2 << 30
+_BLOCK = 16 << 20  # bytes of a list that are read at once
 
 _NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+(e[-+]?[0-9]+)?|true|false|nan", re.IGNORECASE)
 _LONGEST = 2000  # characters of a path or URL
@@ -48,23 +51,32 @@ def plan_list(
     exists = _existence_check(folder, scope, store)
     rows = find_header(_read_rows(entry, store), options, exists, findings, name)
     columns = find_list_columns(rows, options, exists, findings, name)
-    read = [_listed_image(row, columns, url, folder, scope) for row in rows.rows]
-    listed = [image for image, _ in read]
-    findings.warnings += value_lines(Counter(remark for _, remarks in read for remark in remarks))
-    references = [item for image in listed for item in (image.image, image.label) if item]
-    store.add_signed_urls(item.given for item in references)
-    result = LookupResult(*look_up_each({item.url for item in references if not item.fault}, store))
-    members = [_member(image, result, folder) for image in listed]
-    refuse_useless(listed, result, name)
-    pairs = list(zip(listed, members, strict=True))
+    remarks, given = Counter[str](), list[str]()
+    packed = (_listed_image(row, columns, url, folder, scope, remarks, given) for row in rows.each)
+    listed = ListedImages(packed)
+    findings.warnings += value_lines(remarks)
+    store.add_signed_urls(given)
+    report = ListReport(listed)
+    listed.look_up(store, report.note)
+    report.refuse_useless(listed.refused, name)
 
     def warn(selected: Iterable[Shard] | None) -> None:
-        own = None if selected is None else {id(member) for shard in selected for member in shard.members}
-        warn_listed([pair for pair in pairs if own is None or id(pair[1]) in own], result, findings)
+        only = report if selected is None else ListReport.of(Remade(lambda: _of(selected, listed)))
+        only.warn(findings)
 
-    if known:
-        members = known.images_to_plan(members)
-    return Planned(list(file_shards(url, members)), warn=warn)
+    members: Iterable[Member] = Remade(listed.members)
+    planned = known.images_to_plan(members) if known else members
+    return Planned(Remade(lambda: file_shards(url, planned)), warn=warn, counts=None if known else report.counts)
+
+
+def _of(shards: Iterable[Shard], listed: ListedImages) -> Iterator[ListedImage]:
+    """Yield the images of these shards; of equal ones the first is the selected one."""
+    left = (member for shard in shards for member in shard.members)
+    wanted = next(left, None)
+    for item, member in zip(listed, listed.members(), strict=True):
+        if member == wanted:
+            yield item
+            wanted = next(left, None)
 
 
 def listed_urls(url: str, store: Store) -> Iterator[str]:
@@ -78,7 +90,7 @@ def listed_urls(url: str, store: Store) -> Iterator[str]:
     if entry is None:
         raise UsageError(f"there is no list at {shown(url)} any more")
     folder = parent_url(url)
-    for row in _read_rows(entry, store).rows:
+    for row in _read_rows(entry, store).each:
         for cell in row.cells.values():
             try:
                 yield from filter(is_http, [absolute_url(cell, folder)])
@@ -89,7 +101,14 @@ def listed_urls(url: str, store: Store) -> Iterator[str]:
 def _read_rows(entry: Entry, store: Store) -> Rows:
     if entry.size > MAX_LIST_BYTES:
         raise UsageError(f"{shown(entry.url)}: a list of {entry.size} bytes is too large; at most {MAX_LIST_BYTES}")
-    return parse_rows(store.read(entry.url, most=MAX_LIST_BYTES), suffix_of(entry.url), shown(entry.url))
+
+    def opened() -> BinaryIO:
+        return store.open(entry.url, _BLOCK, entry.size, entry.etag)
+
+    if entry.size <= _BLOCK or is_http(entry.url):  # whose server may serve no ranges
+        data = store.read(entry.url, most=MAX_LIST_BYTES)
+        return parse_rows(lambda: io.BytesIO(data), suffix_of(entry.url), shown(entry.url))
+    return parse_rows(opened, suffix_of(entry.url), shown(entry.url))
 
 
 def _existence_check(folder: str, scope: Scope, store: Store) -> Exists:
@@ -117,39 +136,46 @@ def _exists(reference: str, folder: str, scope: Scope, store: Store) -> bool:
 
 
 def _listed_image(
-    row: Row, columns: ListColumns, url: str, folder: str, scope: Scope
-) -> tuple[ListedImage, tuple[str, ...]]:
-    """Return an image, and remarks on its metadata."""
+    row: Row,
+    columns: ListColumns,
+    url: str,
+    folder: str,
+    scope: Scope,
+    remarks: Counter[str],
+    given: list[str],
+) -> ListedImage:
+    """Return an image; collect remarks on its metadata, and http(s) URLs as given, with their signatures."""
     image, label = row.cells.get(columns.image), row.cells.get(columns.label or "")
     own_id = row.cells.get(columns.id or "")
-    empty = Reference(f"{url}#{row.number}", "", row.number, "it is empty")
-    meta, remarks = kept_values(columns.kept, [row.cells.get(column) for column in columns.kept])
-    found = ListedImage(
-        id=redact_reference(own_id) if own_id else None,
-        image=_reference(image, row, folder, scope) if image else empty,
-        label=_reference(label, row, folder, scope) if label else None,
+    empty = Reference.invalid(f"{url}#{row.number}", "it is empty")
+    meta, odd = kept_values(columns.kept, [row.cells.get(column) for column in columns.kept])
+    remarks.update(odd)
+    first = len(given)
+    found = _reference(image, row, folder, scope, given) if image else empty
+    digest, name = digest_of(*given[first:]), found.span.url
+    return ListedImage(
+        line=row.number,
+        id=redact_reference(own_id)
+        if own_id
+        else relative_url(name, folder)
+        if name.startswith(folder + "/")
+        else name,
+        image=found,
+        label=_reference(label, row, folder, scope, given) if label else None,
         meta=meta,
+        given=digest,
     )
-    return found, remarks
 
 
-def _reference(text: str, row: Row, folder: str, scope: Scope) -> Reference:
+def _reference(text: str, row: Row, folder: str, scope: Scope, given: list[str]) -> Reference:
     try:
-        given = resolve_reference(text, folder, scope)
-        return Reference(unsigned(given), given, row.number)
+        full = resolve_reference(text, folder, scope)
     except NotAllowed as error:
-        return Reference(unsigned(absolute_url(text, folder)), "", row.number, str(error), reference_fault(error))
+        return Reference.invalid(unsigned(absolute_url(text, folder)), str(error), reference_fault(error))
     except BadReference as error:
         name = redact_reference(text)
         own = name if name == text else f"{name}#{row.number}"  # without the number it could be the name of an image
-        return Reference(own, "", row.number, str(error))
-
-
-def _member(listed: ListedImage, result: LookupResult, folder: str) -> Member:
-    url = listed.image.url
-    return Member(
-        id=listed.id or (relative_url(url, folder) if url.startswith(folder + "/") else url),
-        image=result.span(listed.image),
-        label=result.span(listed.label) if listed.label else None,
-        meta=listed.meta,
-    )
+        return Reference.invalid(own, str(error))
+    if is_http(full):
+        given.append(full)
+    return Reference.to_object(unsigned(full), full)

@@ -1,23 +1,36 @@
-"""Look up the objects that a list names, and report those that cannot be read."""
+"""The images that a list names: packed, and looked up."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from segment.errors import BadReference, SegmentError, UsageError
-from segment.inputs.findings import Findings
+import pyarrow as pa
+
+from segment.errors import SegmentError
+from segment.inputs.lookup import look_up_sorted
 from segment.inputs.metadata import Values
 from segment.inputs.parts import ABSENT, MISSING, Member, Span
 from segment.inputs.references import Absent, reference_fault
-from segment.store.client import Entry
-from segment.store.names import count, examples, shown, suffix_of
-from segment.store.scope import OUTSIDE, advice
-from segment.store.urls import is_http, query_parameters
+from segment.store.client import Store
+from segment.store.sorted_rows import SortedRows, beside
+from segment.store.spooled_batches import SpooledRows
+from segment.store.urls import parent_url
 
-_SIZES = {fault: size for size, fault in ABSENT.items()}  # of spans that stand for faults
-_SHARDS = (".tar", ".parquet", ".pq")
+_SIZES: dict[Absent, int] = {fault: size for size, fault in ABSENT.items()}  # type: ignore[misc]
+
+_TEXT = pa.binary()
+_REFERENCE = [("url", _TEXT), ("size", pa.int64()), ("etag", _TEXT), ("signed", pa.bool_()), ("fault", _TEXT),
+              ("error", _TEXT)]  # fmt: skip
+_LISTED = pa.schema([
+    ("line", pa.int64()), ("id", _TEXT), ("given", _TEXT), ("meta", pa.list_(pa.string())), ("labelled", pa.bool_()),
+    *((f"image_{name}", kind) for name, kind in _REFERENCE), *((f"label_{name}", kind) for name, kind in _REFERENCE),
+])  # fmt: skip
+_WIDTH = len(_REFERENCE)
+_WANTED = pa.schema([("folder", _TEXT), ("url", _TEXT), ("place", pa.int64())])
+_FOUND = pa.schema([("place", pa.int64()), ("size", pa.int64()), ("etag", _TEXT), ("error", _TEXT)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,145 +38,145 @@ class Reference:
     """A cell of a list that names an object.
 
     Attributes:
-        url: the object's URL without signature; for an invalid reference the text of the cell.
-        given: the absolute URL as listed, signature included; `""` for an invalid reference.
-        line: line of the list, for messages.
+        span: the object, `MISSING` until it is found; of an invalid reference the text of the cell and its fault.
         fault: why the reference is invalid, or `""`.
-        kind: what kind of fault that is.
+        error: why the object cannot be looked up, or `""`.
     """
 
-    url: str
-    given: str
-    line: int
+    span: Span
     fault: str = ""
-    kind: Absent = "bad_reference"
+    error: str = ""
+
+    @staticmethod
+    def to_object(url: str, given: str) -> Reference:
+        """Return the reference to an object that was given by this URL, signature included."""
+        return Reference(Span(url, 0, MISSING, signed=given != url))
+
+    @staticmethod
+    def invalid(text: str, fault: str, kind: Absent = "bad_reference") -> Reference:
+        """Return a reference that names nothing."""
+        return Reference(Span(text, 0, _SIZES[kind]), fault)
+
+
+_NO_LABEL = Reference(Span("", 0, MISSING))
 
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """One image of a list: its id (None if the list has none), its reference, that of its label, if any, and metadata.
+    """One image of a list.
 
     Attributes:
+        line: line of the list, for messages.
+        id: of the image.
+        image, label: what the list names.
         meta: the values to keep.
+        given: a digest of the image's URL as given, if it is http(s): signatures are not stored.
     """
 
-    id: str | None
+    line: int
+    id: str
     image: Reference
     label: Reference | None
     meta: Values = ()
+    given: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LookupResult:
-    """Result of looking up the objects of a list: entries of those that exist, and errors, both by URL."""
-
-    found: Mapping[str, Entry]
-    errors: Mapping[str, SegmentError]
-
-    def span(self, reference: Reference) -> Span:
-        """Return the span of the object, or one that carries its fault."""
-        signed = bool(reference.given) and reference.given != reference.url
-        if not reference.fault and reference.url in self.found:
-            return Span.of(self.found[reference.url], signed=signed)
-        error = self.errors.get(reference.url)
-        fault = reference.kind if reference.fault else reference_fault(error) if error else "missing"
-        return Span(reference.url, 0, _SIZES[fault], signed=signed)
+def digest_of(*given: str) -> str:
+    """Return what tells a URL from others of the same object, which have another signature; `""` without a URL."""
+    return hashlib.blake2b(given[0].encode(), digest_size=16).hexdigest() if given else ""
 
 
-def refuse_useless(listed: Sequence[ListedImage], result: LookupResult, name: str) -> None:
-    """Refuse a list without any usable image, without any usable label, or with no access to one kind of store.
+class ListedImages:
+    """The images of a list, in order; packed, so that there may be millions. They can be read again and again.
 
-    Raises:
-        UsageError: none of them exists or has a valid reference; or the list names archives or tables.
-        StoreError: a store refuses access to all of its objects.
+    Args:
+        images: the images.
+
+    Attributes:
+        refused: an error of a look-up for each protocol that has one: that of the first URL by name.
     """
-    images = [item.image for item in listed]
-    labels = [item.label for item in listed if item.label]
-    if listed and all(suffix_of(image.url) in _SHARDS for image in images):
-        raise UsageError(
-            f"{name} names tars or Parquet files, {examples(image.url for image in images)}, and a list names images: "
-            "give the files' folder as input, or all of them at once, as in 'part-{000..099}.tar'"
-        )
-    for references, noun in ((images, "image"), (labels, "label")):
-        if references and not any(item.url in result.found for item in references if not item.fault):
-            _refuse_all(references, result, name, noun)
-    by_protocol: dict[str, set[str]] = {}  # credentials are valid for a protocol
-    for item in (*images, *labels):
-        if not item.fault:
-            by_protocol.setdefault(item.url.partition("://")[0], set()).add(item.url)
-    for protocol, urls in by_protocol.items():
-        if protocol not in ("http", "https", "file") and urls <= result.errors.keys():
-            error = result.errors[min(urls)]
-            if not isinstance(error, BadReference):
-                raise error
+
+    def __init__(self, images: Iterable[ListedImage]) -> None:
+        self.refused: dict[str, SegmentError] = {}
+        self._rows = SpooledRows(map(_row, images), _LISTED)
+
+    def __iter__(self) -> Iterator[ListedImage]:
+        return (_listed(*row) for row in self._rows)
+
+    def members(self) -> Iterator[Member]:
+        """Yield the planned images."""
+        for _, name, _, meta, labelled, *spans in self._rows:
+            yield Member(name, _span(*spans), _span(*spans[_WIDTH:]) if labelled else None, tuple(meta))
+
+    def look_up(self, store: Store, note: Callable[[ListedImage], None]) -> None:
+        """Find out which of the images and labels exist.
+
+        Args:
+            store: where they are.
+            note: is called with each image, when that is known of it.
+
+        Raises:
+            StoreError, UsageError: an error that concerns other objects, too.
+        """
+        found = SortedRows(self._found(SortedRows(self._wanted(), _WANTED), store), _FOUND)
+
+        def looked_up() -> Iterator[tuple[Any, ...]]:
+            for row in self._looked_up(found):
+                note(_listed(*row))
+                yield row
+
+        self._rows = SpooledRows(looked_up(), _LISTED)
+
+    def _wanted(self) -> Iterator[tuple[str, str, int]]:
+        for number, (_, _, _, _, labelled, *row) in enumerate(self._rows):
+            for start in range(0, _WIDTH * (1 + labelled), _WIDTH):
+                url, *_, fault, _ = row[start : start + _WIDTH]
+                if not fault:
+                    yield parent_url(url), url, 2 * number + (start > 0)
+
+    def _found(self, wanted: SortedRows, store: Store) -> Iterator[tuple[int, int, str, str]]:
+        first: dict[str, str] = {}
+        for url, place, found in look_up_sorted(wanted, store):
+            if not isinstance(found, SegmentError):
+                yield place, found.size, found.etag, ""
+                continue
+            protocol = url.partition("://")[0]
+            if url <= first.setdefault(protocol, url):
+                first[protocol], self.refused[protocol] = url, found
+            yield place, _SIZES[reference_fault(found)], "", str(found)
+
+    def _looked_up(self, found: SortedRows) -> Iterator[tuple[Any, ...]]:
+        facts = ((place, row) for place, *row in found)
+        places = ((place, row) for number, row in enumerate(self._rows) for place in (2 * number, 2 * number + 1))
+        results = beside(places, facts)
+        for (_, row, image), (_, _, label) in zip(results, results, strict=True):
+            yield *row[: -2 * _WIDTH], *_with(row[-2 * _WIDTH : -_WIDTH], image), *_with(row[-_WIDTH:], label)
 
 
-def _refuse_all(references: Sequence[Reference], result: LookupResult, name: str, noun: str) -> None:
-    total = count(len(references), noun)
-    if len(outside := _outside(references)) == len(references):
-        raise UsageError(f"{name}: all of its {total} lie {OUTSIDE}, {examples(outside)}; {advice(outside)}")
-    missing = [item.url for item in references if not item.fault and item.url not in result.errors]
-    errors = [result.errors[item.url] for item in references if not item.fault and item.url in result.errors]
-    if len(missing) == len(references):
-        raise UsageError(f"{name}: none of its {total} exists, {examples(missing)}")
-    stores = [error for error in errors if not isinstance(error, BadReference)]
-    if len(stores) == len(references):
-        raise stores[0]
-    faults = [f"line {item.line}: {item.fault}" for item in references if item.fault] + [str(e) for e in errors]
-    raise UsageError(f"{name}: none of its {total} can be read, e.g. {faults[0]}")
+def _with(reference: Sequence[Any], facts: Sequence[Any] | None) -> Sequence[Any]:
+    if facts is None:
+        return reference
+    (url, _, _, signed, fault, _), (size, etag, error) = reference, facts
+    return url, size, etag, signed, fault, error
 
 
-def warn_listed(pairs: Sequence[tuple[ListedImage, Member]], result: LookupResult, findings: Findings) -> None:
-    """Warn of listed images and labels that cannot be read, and of URLs that differ by their signature only."""
-    listed, members = [item for item, _ in pairs], [member for _, member in pairs]
-    total, warnings = count(len(members), "image"), findings.warnings
-    images = [item.image for item in listed]
-    labels = [item.label for item in listed if item.label]
-    missing = [member.image.url for member in members if member.image.size == MISSING]
-    if missing:
-        warnings.append(f"{len(missing)} of {total} listed do not exist, {examples(missing)}")
-    absent = [member.label.url for member in members if member.label and member.label.size == MISSING]
-    if absent:
-        warnings.append(f"{count(len(absent), 'listed label does', 'listed labels do')} not exist, {examples(absent)}")
-    for references, noun in ((images, "image"), (labels, "label")):
-        if outside := _outside(references):
-            warnings.append(
-                f"{len(outside)} of {count(len(references), noun)} listed will be error rows, as they are {OUTSIDE}, "
-                f"{examples(outside)}; {advice(outside)}"
-            )
-        faults = [(item.line, item.fault or str(result.errors[item.url])) for item in references
-                  if item.kind != "not_allowed" and (item.fault or item.url in result.errors)]  # fmt: skip
-        if faults:
-            warnings.append(
-                f"{len(faults)} of {count(len(references), noun)} listed cannot be read and will be error rows, e.g. "
-                f"line {faults[0][0]}: {faults[0][1]}"
-            )
-    bare = [member.id for member in members if member.label is None]
-    if bare and len(bare) < len(members):
-        warnings.append(f"{len(bare)} of {total} listed without a label: segmented, not scored; {examples(bare)}")
-    _report_queries(listed, findings)
+def _row(item: ListedImage) -> tuple[Any, ...]:
+    spans = *_reference_row(item.image), *_reference_row(item.label or _NO_LABEL)
+    return item.line, item.id, item.given, item.meta, item.label is not None, *spans
 
 
-def _outside(references: Sequence[Reference]) -> list[str]:
-    """Return the URLs of objects that the list may not name."""
-    return [item.url for item in references if item.kind == "not_allowed"]
+def _reference_row(item: Reference) -> tuple[Any, ...]:
+    return item.span.url, item.span.size, item.span.etag, item.span.signed, item.fault, item.error
 
 
-def _report_queries(listed: Sequence[ListedImage], findings: Findings) -> None:
-    """Note which query parameters name an image; warn of URLs that differ in their signature only."""
-    kept = Counter(name for item in listed for name in dict.fromkeys(query_parameters(item.image.url)))
-    if kept and any(is_http(item.image.given) for item in listed):
-        names = ", ".join(f"{shown(name)} x {number}" for name, number in kept.most_common(6))
-        findings.notes.append(f"queries of image URLs are part of the image's name and are kept: {names}")
-    first_of: dict[str, ListedImage] = {}
-    same: list[str] = []
-    for item in listed:
-        first = first_of.setdefault(item.image.url, item)
-        if first.image.given != item.image.given and first.id != item.id:
-            same.append(item.image.url)
-    if same:
-        many = count(len(same), "image URL differs", "image URLs differ")
-        findings.warnings.append(
-            f"{many} from an earlier one by the signature alone, and {'is' if len(same) == 1 else 'are'} taken for the "
-            f"same image, {examples(same)}"
-        )
+def _listed(line: int, name: str, given: str, meta: list[str | None], labelled: bool, *spans: Any) -> ListedImage:
+    image, label = _reference(*spans[:_WIDTH]), _reference(*spans[_WIDTH:]) if labelled else None
+    return ListedImage(line, name, image, label, tuple(meta), given)
+
+
+def _reference(url: str, size: int, etag: str, signed: bool, fault: str, error: str) -> Reference:
+    return Reference(Span(url, 0, size, etag, signed), fault, error)
+
+
+def _span(url: str, size: int, etag: str, signed: bool, *_: Any) -> Span:
+    return Span(url, 0, size, etag, signed)

@@ -1,4 +1,4 @@
-"""Parse the rows of a list file: text, CSV, TSV, JSON lines or JSON."""
+"""Parse the rows of a list file, text, CSV, TSV, JSON lines or JSON: one after the other each time they are read."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from itertools import islice
+from typing import Any, BinaryIO
 
 from segment.errors import UsageError
+from segment.inputs.shards import Remade
 
 _PATH_KEYS = ("path", "url", "uri", "file_name", "filename", "file", "src", "name")  # of an image given as an object
 _DEEPEST = 3  # depth of nested objects that become columns
 _EXAMPLE = '[{"image": "a.png", "label": "b.png"}]'
+
+Opened = Callable[[], BinaryIO]  # opens a list, anew each time
+Cells = Iterator[tuple[int, dict[str, str]]]  # with the number of their row
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,7 @@ class Row:
 
     Attributes:
         number: from 1, for messages: the line of the file where it ends, or the item of an array.
-        cells: text by column; an empty cell may be absent.
+        cells: text by column; an empty cell is absent.
     """
 
     number: int
@@ -36,20 +42,26 @@ class Rows:
 
     Attributes:
         names: column names, in order; `1`, `2` and so on while it is open whether the first row is a header.
-        rows: the rows, in order.
+        number: of rows.
+        each: the rows, in order; may be read several times.
         positional: whether columns have numbers instead of names.
     """
 
     names: Sequence[str]
-    rows: Sequence[Row]
+    number: int
+    each: Iterable[Row]
     positional: bool
 
+    def head(self, number: int) -> list[Row]:
+        """Return the first rows."""
+        return list(islice(self.each, number))
 
-def parse_rows(data: bytes, suffix: str, name: str) -> Rows:
-    """Parse a list file.
+
+def parse_rows(opened: Opened, suffix: str, name: str) -> Rows:
+    """Parse a list file, from its first to its last row. Only a `.json` is kept in memory.
 
     Args:
-        data: the file as UTF-8 bytes.
+        opened: opens the file, which holds UTF-8.
         suffix: `.csv` (with commas, semicolons or tabs), `.tsv`, `.jsonl` (an object per line), `.json` (an array of
             objects or paths), else lines of one or two words; there a name with spaces is quoted, or a tab separates.
             In text, CSV and TSV a line that begins with `#` is a comment; such a name is written `./#name`.
@@ -58,24 +70,50 @@ def parse_rows(data: bytes, suffix: str, name: str) -> Rows:
     Raises:
         UsageError: the file is not UTF-8, is empty, or has an invalid line.
     """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name} is not UTF-8 text (byte {error.start})") from None
-    if suffix in (".jsonl", ".json"):
-        objects = list(_jsonl_objects(text, name) if suffix == ".jsonl" else _json_objects(text, name))
-        names = list(dict.fromkeys(key for _, cells in objects for key in cells))
-        filled = [Row(number, {key: cell for key, cell in cells.items() if cell.strip()}) for number, cells in objects]
-        rows = Rows(names, filled, positional=False)
-    else:
-        delimiter = "\t" if suffix == ".tsv" else _delimiter(text)
-        lines = list(_csv_cells(text, name, delimiter) if suffix in (".csv", ".tsv") else _text_cells(text, name))
-        widest = max((len(row) for _, row in lines), default=0)
-        names = [str(position) for position in range(1, widest + 1)]
-        rows = Rows(names, [Row(number, _named(names, row)) for number, row in lines], positional=True)
-    if not rows.rows:
+    cells = _reader(opened, suffix, name)
+    names: dict[str, str] = {}
+    number = 0
+    for number, (_, row) in enumerate(cells(), 1):  # noqa: B007
+        names.update(row)
+    if not number:
         raise UsageError(f"{name} lists no images")
-    return rows
+    filled = Remade(lambda: (Row(at, {key: cell for key, cell in row.items() if cell.strip()}) for at, row in cells()))
+    return Rows(list(names), number, filled, positional=suffix not in (".jsonl", ".json"))
+
+
+def _reader(opened: Opened, suffix: str, name: str) -> Callable[[], Cells]:
+    """Return what yields the cells of each row, empty ones, too."""
+    if suffix == ".json":
+        values = _json_values("".join(_lines(opened, name)), name)
+        return lambda: _json_objects(values, name)
+    if suffix == ".jsonl":
+        return lambda: _jsonl_objects(_lines(opened, name), name)
+    if suffix not in (".csv", ".tsv"):
+        return lambda: _text_cells(_lines(opened, name), name)
+    delimiter = "\t" if suffix == ".tsv" else _delimiter(_lines(opened, name))
+    return lambda: _csv_cells(_lines(opened, name, newline=""), name, delimiter)
+
+
+def _lines(opened: Opened, name: str, newline: str = "\n") -> Iterator[str]:
+    """Yield the lines of a file, with their ends; `newline` as in `open`."""
+    with opened() as file:
+        try:
+            yield from io.TextIOWrapper(file, "utf-8-sig", newline=newline)
+        except UnicodeDecodeError:
+            raise UsageError(f"{name} is not UTF-8 text (byte {_undecodable(opened)})") from None
+
+
+def _undecodable(opened: Opened) -> int:
+    """Return the offset of the first byte that is not UTF-8."""
+    place = 0
+    with opened() as file:
+        for line in file:
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return place + error.start
+            place += len(line)
+    return place
 
 
 def with_header(rows: Rows, name: str) -> Rows:
@@ -84,13 +122,14 @@ def with_header(rows: Rows, name: str) -> Rows:
     Raises:
         UsageError: there are no other rows, or a row has more cells than the header.
     """
-    first, *others = rows.rows
+    (first,) = rows.head(1)
     header = [first.cells.get(position, "").strip() for position in rows.names]
     while header and not header[-1]:
         header.pop()
-    if not others:
+    if rows.number < 2:
         raise UsageError(f"{name} lists no images")
-    for row in others:
+    others = Remade(lambda: islice(rows.each, 1, None))
+    for row in others if len(rows.names) > len(header) else ():
         width = max((int(position) for position in row.cells), default=0)
         if width > len(header):
             raise UsageError(
@@ -99,24 +138,30 @@ def with_header(rows: Rows, name: str) -> Rows:
             )
     names = [f"{title or 'column'} ({n})" if header.count(title) > 1 or not title else title
              for n, title in enumerate(header, 1)]  # fmt: skip
-    named = [Row(row.number, {names[int(place) - 1]: cell for place, cell in row.cells.items()}) for row in others]
-    return Rows(names, named, positional=False)
+    title = dict(zip(rows.names, names, strict=False))
+    named = Remade(lambda: (Row(row.number, {title[at]: cell for at, cell in row.cells.items()}) for row in others))
+    return Rows(names, rows.number - 1, named, positional=False)
 
 
-def _named(names: Sequence[str], row: Sequence[str]) -> dict[str, str]:
-    return {name: cell for name, cell in zip(names, row, strict=False) if cell.strip()}
+@cache
+def _positions(width: int) -> tuple[str, ...]:
+    return tuple(map(str, range(1, width + 1)))
 
 
-def _text_cells(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        words = [] if line.startswith("#") else _words(line.rstrip("\r"), f"{name}, line {number}")
+def _by_position(row: Sequence[str]) -> dict[str, str]:
+    return dict(zip(_positions(len(row)), row, strict=True))
+
+
+def _text_cells(lines: Iterable[str], name: str) -> Cells:
+    for number, line in enumerate(lines, 1):
+        words = [] if line.startswith("#") else _words(line.removesuffix("\n").rstrip("\r"), f"{name}, line {number}")
         if len(words) > 2:
             raise UsageError(
                 f"{name}, line {number} has {len(words)} words; expected an image and perhaps a label. "
                 "Quote names with spaces, or separate image and label by a tab; a list with more columns is a .csv file"
             )
         if words:
-            yield number, words
+            yield number, _by_position(words)
 
 
 def _words(line: str, where: str) -> list[str]:
@@ -130,24 +175,25 @@ def _words(line: str, where: str) -> list[str]:
         raise UsageError(f"{where}: a quote is not closed; quote a name with a quote in it by the other kind") from None
 
 
-def _delimiter(text: str) -> str:
+def _delimiter(lines: Iterable[str]) -> str:
     """Return the delimiter of a CSV. Spreadsheets write a semicolon or tab where the comma is the decimal mark."""
-    first_line = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
+    each = (line for some in lines for line in some.splitlines())
+    first_line = next((line for line in each if line.strip() and line[0] != "#"), "")
     return next((mark for mark in (",", ";", "\t") if mark in first_line), ",")
 
 
-def _csv_cells(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True, delimiter=delimiter)
+def _csv_cells(lines: Iterable[str], name: str, delimiter: str) -> Cells:
+    reader = csv.reader(lines, strict=True, skipinitialspace=True, delimiter=delimiter)
     try:
         for row in reader:
             if any(cell.strip() for cell in row) and not row[0].startswith("#"):
-                yield reader.line_num, row
+                yield reader.line_num, _by_position(row)
     except csv.Error as error:
         raise UsageError(f"{name}, line {reader.line_num} is no CSV: {error}") from None
 
 
-def _jsonl_objects(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(text.split("\n"), 1):
+def _jsonl_objects(lines: Iterable[str], name: str) -> Cells:
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{name}, line {number}"
@@ -158,7 +204,7 @@ def _jsonl_objects(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]
         yield number, _object(value, where)
 
 
-def _json_objects(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _json_values(text: str, name: str) -> list[object]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -170,6 +216,10 @@ def _json_objects(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
         )
     if not isinstance(values, list):
         raise UsageError(f"{name} is no list of images: expected an array as {_EXAMPLE}")
+    return values
+
+
+def _json_objects(values: Iterable[object], name: str) -> Cells:
     for number, value in enumerate(values, 1):
         where = f"{name}, item {number}"
         yield number, _object({"image": value} if isinstance(value, str) else value, where)

@@ -85,7 +85,8 @@ def plan_files(
             yield Member(relative_url(image.url, base), Span.of(image), Span.of(label) if label else None)
 
     if known:
-        return Planned(list(file_shards(base, known.images_to_plan(list(members())))))
+        changed = known.images_to_plan(Remade(members))
+        return Planned(Remade(lambda: file_shards(base, changed)))
     counts = len(labels.images), labels.number
     return Planned(Remade(lambda: file_shards(base, members())), counts=counts, ids_are_unique=True)
 

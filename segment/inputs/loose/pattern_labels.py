@@ -15,14 +15,16 @@ from segment.inputs.findings import Findings
 from segment.inputs.label_patterns import expand_pattern
 from segment.inputs.lookup import look_up
 from segment.inputs.loose.label_files import NO_LABEL, Labels, report_bare, report_shared
+from segment.inputs.parts import MISSING
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.entries import Entries
 from segment.store.names import count, is_label, shown
 from segment.store.sorted_rows import SortedRows, beside, not_in
-from segment.store.urls import join_url, relative_url, to_url
+from segment.store.urls import join_url, parent_url, relative_url, to_url
 
 _WANTED = pa.schema([("url", pa.binary()), ("image", pa.int64())])
+_ELSEWHERE = pa.schema([("folder", pa.binary()), *_WANTED])
 _USES = pa.schema([("image", pa.int64()), ("url", pa.binary()), ("size", pa.int64()), ("etag", pa.binary())])
 _FOUND = pa.schema([_USES.field("url"), _USES.field("image"), _USES.field("size"), _USES.field("etag")])
 
@@ -106,7 +108,6 @@ def _found(
 
     One that is in no listing is looked up, unless the listings have all that there may be.
     """
-    elsewhere: list[tuple[str, int]] = []
 
     def in_listings() -> Iterator[tuple[str, int, int, str]]:
         pairs = ((url, number) for url, number in wanted)
@@ -116,14 +117,16 @@ def _found(
             if label := other or entry:
                 yield url, number, label.size, label.etag
             elif not is_complete(url):
-                elsewhere.append((url, number))
+                yield url, number, MISSING, ""
 
     found = SortedRows(in_listings(), _FOUND)
-    if not elsewhere:
+    elsewhere = SortedRows(
+        ((parent_url(url), url, number) for url, number, size, _ in found if size == MISSING), _ELSEWHERE
+    )
+    if next(iter(elsewhere), None) is None:
         return found
-    there = look_up(dict.fromkeys(url for url, _ in elsewhere), store)
-    more = ((url, number, there[url].size, there[url].etag) for url, number in elsewhere if url in there)
-    return SortedRows(chain(found, more), _FOUND)
+    there = ((entry.url, number, entry.size, entry.etag) for number, entry in look_up(elsewhere, store))
+    return SortedRows(chain((row for row in found if row[2] != MISSING), there), _FOUND)
 
 
 def _kept(found: SortedRows, images: Sequence[Entry]) -> NDArray[np.bool_]:

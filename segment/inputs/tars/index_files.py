@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from segment.errors import InputChanged, StoreError
 from segment.inputs.lookup import in_threads
-from segment.inputs.tars.tar_damage import BLOCK, is_zero
+from segment.inputs.tars.tar_damage import BLOCK, header_in, is_zero
 from segment.store.client import Entry, Store
 from segment.store.urls import is_http
 
@@ -123,25 +123,18 @@ def _matches(files: Sequence[File], entry: Entry, store: Store) -> bool:
 
 def _is_header_of(file: File, data: bytes) -> bool:
     name, _, size = file
-    header = _header(data)
+    header = header_in(data)
     if header is None:
         return False
     is_cut = len(header.name.encode("utf-8", "surrogateescape")) >= _CUT and name.startswith(header.name)
     return header.isreg() and header.size == size and (header.name == name or is_cut)
 
 
-def _header(block: bytes) -> tarfile.TarInfo | None:
-    try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except Exception:  # the fields hold arbitrary bytes
-        return None
-
-
 def _holds_no_file(data: bytes) -> bool:
     """Return whether the bytes are headers of no files and links, with what belongs to them."""
     offset = 0
     while offset < len(data):
-        header = _header(data[offset : offset + BLOCK])
+        header = header_in(data[offset : offset + BLOCK])
         if header is None or header.type not in _NO_FILES or header.size < 0:
             return False
         offset += BLOCK + (0 if header.isdir() else -(-header.size // BLOCK) * BLOCK)

@@ -63,7 +63,13 @@ def is_zero(data: bytes) -> bool:
 def _is_header(block: bytes) -> bool:
     if len(block) < BLOCK or not block[0] or not block[_CHECKSUM].strip(b" \0").isdigit():
         return False
+    header = header_in(block)
+    return header is not None and header.size >= 0
+
+
+def header_in(block: bytes) -> tarfile.TarInfo | None:
+    """Return the header that a block is; None if it is none."""
     try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape").size >= 0
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except Exception:  # the fields hold arbitrary bytes
-        return False
+        return None
