@@ -7,6 +7,7 @@ import os
 import pytest
 
 from segment.pipeline.resources import available_cpus, node_memory
+from tests.slow import mark_further_cases
 
 MOST = 4  # many tests start processes of their own
 MEMORY = 4 << 30  # bytes for one of them with what its tests start; the Ray cluster takes most
@@ -22,9 +23,10 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests with Ray in front: the first process gets the first of the list, and so starts the only cluster.
+    """Mark the further cases, and put the tests with Ray in front: the first process gets the first of the list, and so starts the only cluster.
 
     A process that has nothing left takes tests from the end of another's list (`--dist worksteal`).
     """
+    mark_further_cases(items, are_all=config.args_source is pytest.Config.ArgsSource.TESTPATHS)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("ray") is None)
