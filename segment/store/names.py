@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -170,6 +170,24 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     """Return `"'a', 'b' and 3 more"` with at most `most` of the names, quoted as they may contain any character."""
     text = ", ".join(f"'{shown(name)}'" for name in names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def by_kind(reasons: Mapping[str, int]) -> str:
+    """Return a line for each kind of reasons such as `code: words`, with their number and the words of the first one.
+
+    >>> print(by_kind({"label_value: 9": 1, "empty": 2, "label_value: 7": 4}))
+    <BLANKLINE>
+    5 x label_value, such as: 9
+    2 x empty
+    """
+    kinds: dict[str, list[tuple[str, int]]] = {}
+    for text, number in reasons.items():
+        kinds.setdefault(text.partition(":")[0], []).append((text, number))
+    lines = []
+    for code, found in kinds.items():
+        first = found[0][0] if len(found) == 1 else f"{code}, such as{found[0][0].removeprefix(code)}"
+        lines.append((sum(number for _, number in found), first))
+    return "".join(f"\n{number} x {words}" for number, words in sorted(lines, key=lambda line: -line[0]))
 
 
 def safe_path(name: str, suffix: str = ".png") -> str:

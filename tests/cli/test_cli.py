@@ -89,13 +89,20 @@ def test_public_names_exist_and_no_others() -> None:
 # --- help and version ------------------------------------------------------------------------------------------------
 
 
-def test_help(segment: Call) -> None:
+def test_help(segment: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments in ([], ["--help"], ["-h"]):
         called = segment(*arguments)
         assert all(command in called.out + called.err for command in ("run", "report", "models", "demo"))
     assert segment("--version").out == f"segment {version('segment-job')}\n"
-    shown = " ".join(segment("run", "--help").out.replace("│", " ").split())
-    assert "Device that runs the model. [auto, cpu, cuda, tensorrt; default: auto]" in shown
+    for columns in ("80", "60"):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines = [segment(*arguments).out.splitlines() for arguments in (["--help"], ["run", "--help"])]
+        assert max(len(line) for shown in lines for line in shown) <= int(columns)
+        shown = " ".join(" ".join(line.split()) for found in lines for line in found)
+        assert "Device that runs the model. [auto, cpu, cuda, tensorrt; default: auto]" in shown
+        assert "--allow-mixed-precision / --no-allow-mixed-precision With `auto`, let" in shown
+        assert "--version Print the version and exit." in shown  # a switch takes no value
+        assert not re.search(r"…|\w\.\.\.", shown.replace("[ARGS]...", ""))  # nothing is cut
 
 
 def test_every_flag_of_run_is_a_key_of_the_job_and_every_key_a_flag(segment: Call) -> None:
@@ -130,7 +137,7 @@ def test_a_new_field_of_the_job_is_a_flag_a_key_a_help_text_and_a_check(tmp_path
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
 
-    shown = " ".join(segment("plan --help").stdout.replace("│", " ").split())
+    shown = " ".join(segment("plan --help").stdout.split())
     for text in (
         "--attempts <int> Attempts per request. [default: 3]",
         "--no-tidy",
