@@ -578,16 +578,3 @@ def test_a_command_that_is_stopped_says_what_is_true_of_it(segment: Call, comman
     assert segment(command, "--help").code == 0
     stopped = Stopped(15)
     assert (str(stopped), stopped.exit_code) == (words, 143)
-
-
-def test_no_help_is_eaten_as_markup() -> None:
-    def commands(command: Any) -> Iterator[Any]:
-        yield command
-        for inner in getattr(command, "commands", {}).values():
-            yield from commands(inner)
-
-    found = list(commands(typer.main.get_command(app)))
-    texts = [one.help for one in found] + [parameter.help for one in found for parameter in one.params if one.params]
-    assert len(texts) > 100
-    for text in filter(None, texts):
-        assert Text.from_markup(text).plain == text.replace(r"\[", "[")
