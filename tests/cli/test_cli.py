@@ -11,20 +11,18 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from rich.text import Text
 
-from segment.cli.app import Stopped, app
+from segment.cli.app import Stopped
 from segment.errors import UsageError
 from segment.job import Job, job_record, job_to_toml, make_job, read_job_file
 from segment.models.card_input import Input
