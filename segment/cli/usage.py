@@ -45,7 +45,9 @@ class Command(TyperCommand):
         """See `TyperCommand.format_options`."""
         for panel, parameters in panels_of(self.get_params(ctx)).items():
             with formatter.section(panel):
-                formatter.write_dl([_help_of(one, ctx) for one in parameters])
+                records = ((one, *one.get_help_record(ctx)) for one in parameters)
+                is_named = panel == "Arguments"  # without their types, as in the usage line
+                formatter.write_dl([(_name(one) if is_named else given, words) for one, given, words in records])
 
 
 def panels_of(parameters: Iterable[Any]) -> dict[str, list[Any]]:
@@ -56,12 +58,6 @@ def panels_of(parameters: Iterable[Any]) -> dict[str, list[Any]]:
         if not one.hidden:
             panels.setdefault(one.rich_help_panel or usual, []).append(one)
     return {panel: found for panel, found in panels.items() if found}
-
-
-def _help_of(parameter: Any, context: Any) -> tuple[str, str]:
-    """How an argument or option is given, and what it says."""
-    given, words = parameter.get_help_record(context)
-    return (_name(parameter) if parameter.param_type_name == "argument" else given), words
 
 
 def usage_message(error: Any) -> str:

@@ -180,14 +180,14 @@ def by_kind(reasons: Mapping[str, int]) -> str:
     5 x label_value, such as: 9
     2 x empty
     """
-    kinds: dict[str, list[tuple[str, int]]] = {}
+    kinds: dict[str, dict[str, int]] = {}
     for text, number in reasons.items():
-        kinds.setdefault(text.partition(":")[0], []).append((text, number))
+        kinds.setdefault(text.partition(":")[0], {})[text] = number
     lines = []
-    for code, found in kinds.items():
-        first = found[0][0] if len(found) == 1 else f"{code}, such as{found[0][0].removeprefix(code)}"
-        lines.append((sum(number for _, number in found), first))
-    return "".join(f"\n{number} x {words}" for number, words in sorted(lines, key=lambda line: -line[0]))
+    for code, texts in kinds.items():
+        words = next(iter(texts)).removeprefix(code)
+        lines.append((sum(texts.values()), code + ", such as" * (len(texts) > 1) + words))
+    return "".join(f"\n{number} x {line}" for number, line in sorted(lines, key=lambda line: -line[0]))
 
 
 def safe_path(name: str, suffix: str = ".png") -> str:
