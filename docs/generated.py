@@ -13,6 +13,7 @@ import pyarrow as pa
 import typer
 
 from segment.cli.app import app
+from segment.cli.usage import panels_of
 from segment.errors import SAMPLE_ERRORS
 from segment.job import Job
 from segment.models.card import ModelCard
@@ -106,15 +107,11 @@ def _leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _command(name: str, command: Any) -> str:
-    shown = [item for item in command.params if item.name != "help" and not item.hidden]
+    shown = [item for item in command.params if item.name != "help"]
     own = [item for item in shown if name == "segment run" or not _of_a_job(item)]
     shared = ", ".join(f"`{item.opts[0]}`" for item in shown if item not in own)
-    panels: dict[str, list[Any]] = {}
-    for item in own:
-        usual = "Arguments" if item.param_type_name == "argument" else "Options"
-        panels.setdefault(item.rich_help_panel or usual, []).append(item)
     lines = [f"## {name}\n", *map(_paragraph, inspect.cleandoc(command.help or "").replace("\f", "").split("\n\n")), ""]
-    for panel, items in panels.items():
+    for panel, items in panels_of(own).items():
         lines += [f"**{panel}**\n", table(("", ""), map(_parameter, items))]
     if shared:
         lines.append(f"It also takes these options of a job, as `segment run` does: {shared}.\n")
@@ -132,7 +129,7 @@ def _of_a_job(parameter: Any) -> bool:
 
 def _parameter(item: Any) -> tuple[str, str]:
     """The names of an argument or option, and its help with choices and default."""
-    words = text((item.help or "").replace("\\[", "["))
+    words = text(item.help or "")
     if item.param_type_name == "argument":
         return f"`{item.name.upper()}`", words
     annotation = item.type_descriptor.annotation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
@@ -46,19 +47,29 @@ _Value = TypeVar("_Value")
 
 
 class App(typer.Typer):
-    """A group of commands whose usage lines are those of `Command`."""
+    """A group of commands whose help is that of `Command`; a list of commands has their first paragraphs, uncut."""
+
+    def __init__(self, words: str, **options: Any) -> None:
+        # not rich's: its tables cut long names of options at 80 columns
+        super().__init__(help=words, short_help=words, rich_markup_mode=None, **options)
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[_Function], _Function]:
         """See `typer.Typer.command`."""
-        return super().command(name, **{"cls": Command, **options})
+
+        def added(function: _Function) -> _Function:
+            short = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
+            return super(App, self).command(name, **{"cls": Command, "short_help": short, **options})(function)
+
+        return added
 
 
 app = App(
+    "Segment every image of a bucket or folder exactly once; write masks and exact IoU statistics to Parquet.",
+    epilog="New here? Begin with `segment demo`.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Segment every image of a bucket or folder exactly once; write masks and exact IoU statistics to Parquet.",
 )
 
 

@@ -42,7 +42,7 @@ def draft_model(
     With labels of 4 images or more channels, normalisation and resize are measured: --labels labels/
     """
     from segment.drafts.drafting import draft_card
-    from segment.store.names import shown
+    from segment.store.names import argument, shown
     from segment.store.urls import to_url
 
     store, label_remap = open_store(storage_option), values_of(flags, "segment models draft").get("label_remap", {})
@@ -81,6 +81,10 @@ def draft_model(
     store.write(to_url(to), found.text.encode())
     streams.work_is_done()
     say(f"note: card: {shown(to_url(to))}", err=True)
+    given, card = argument(images or "IMAGES"), argument(to)
+    if not labels:
+        say(f"note: wrong guesses are found by `segment check {given} --labels LABELS --model {card}`", err=True)
+    say(f"note: run it by `segment run {given} OUTPUT --model {card}`", err=True)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -41,8 +41,8 @@ def main() -> None:
     try:
         code = app(prog_name="segment", standalone_mode=False)
     except BadCommandLine as error:
-        if words := usage_message(error):
-            say(f"error: {words}", err=True, is_failure=True)
+        words = usage_message(error)
+        say(words, err=True, is_failure=words.startswith("error"))
         sys.exit(2)
     except SegmentError as error:
         say(f"error: {error}", err=True, is_failure=True)

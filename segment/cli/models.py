@@ -8,9 +8,7 @@ import typer
 
 from segment.cli.app import App, StorageOptions, app, open_store
 
-models_app = App(
-    invoke_without_command=True, help="List the built-in model cards, show one, or draft one for your model."
-)
+models_app = App("List the built-in model cards, show one, or draft one for your model.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
 
 

@@ -159,7 +159,7 @@ def _flag(name: str, panel: str | None = None) -> Any:
     names = [_name(name), _SHORT[name]] if name in _SHORT else [_name(name)]
     if kind is bool:
         names = [f"{names[0]}/--no-{names[0].removeprefix('--')}"]
-    metavar = "KEY=VALUE" if name in _TABLES else None
+    metavar = "KEY=VALUE" if name in _TABLES else "<str>" if kind == list[str] else None
     return Annotated[kind | None, option(_help(name), *names, rich_help_panel=panel, metavar=metavar)]
 
 
@@ -178,8 +178,8 @@ def _help(name: str) -> str:
     choices = [choice for branch in _branches(name) for choice in branch.get("enum", ())]
     facts = [", ".join(choices)] if choices else []
     facts += [f"default: {default}"] if isinstance(default, str | int | float) and default is not False else []
-    text = f"{_PROPERTIES[name]['description']} [{'; '.join(facts)}]" if facts else _PROPERTIES[name]["description"]
-    return str(text).replace("[", r"\[")  # rich reads brackets as markup
+    text = str(_PROPERTIES[name]["description"])
+    return f"{text} [{'; '.join(facts)}]" if facts else text
 
 
 def _entries(name: str, texts: list[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
@@ -35,22 +35,40 @@ _WORDS = (
 
 
 class Command(TyperCommand):
-    """A command whose usage line names its arguments in capitals, without braces."""
+    """A command whose usage line names its arguments in capitals, without braces, and whose help has panels."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """See `TyperCommand.collect_usage_pieces`."""
         return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """See `TyperCommand.format_options`."""
+        for panel, parameters in panels_of(self.get_params(ctx)).items():
+            with formatter.section(panel):
+                records = ((one, *one.get_help_record(ctx)) for one in parameters)
+                is_named = panel == "Arguments"  # without their types, as in the usage line
+                formatter.write_dl([(_name(one) if is_named else given, words) for one, given, words in records])
+
+
+def panels_of(parameters: Iterable[Any]) -> dict[str, list[Any]]:
+    """Return the parameters of a command that its help shows, by panel: arguments and its own options first."""
+    panels: dict[str, list[Any]] = {"Arguments": [], "Options": []}
+    for one in parameters:
+        usual = "Arguments" if one.param_type_name == "argument" else "Options"
+        if not one.hidden:
+            panels.setdefault(one.rich_help_panel or usual, []).append(one)
+    return {panel: found for panel, found in panels.items() if found}
+
 
 def usage_message(error: Any) -> str:
-    """Return what is wrong with a command line, and how the command is used; `""` where its help was printed."""
+    """Return what is wrong with a command line, and how the command is used; its help, where nothing is given."""
     if type(error).__name__ == "NoArgsIsHelpError":
-        return ""
+        return str(error.format_message())
     context = error.ctx
     if context is None:
-        return visible(_plain(error.format_message()))
+        return f"error: {visible(_plain(error.format_message()))}"
     path = context.command_path
-    return "\n".join([f"{path}: {visible(_wrong(error))}", context.get_usage(), f"More: {path} --help"])
+    return "\n".join([f"error: {path}: {visible(_wrong(error))}", context.get_usage(), f"More: {path} --help"])
 
 
 def _wrong(error: Any) -> str:

@@ -71,7 +71,7 @@ class ExtraOptions(BaseModel):
 
 
 class BoundaryOptions(BaseModel):
-    """Boundaries: how well outlines are found, counted beside the confusion."""
+    """Boundaries: how well outlines are found."""
 
     boundary: float | None = Field(
         None,

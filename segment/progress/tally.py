@@ -90,7 +90,8 @@ class Tally:
         confusion: counts of this attempt.
         seconds: `float64[len(STAGES)]`, worker seconds by stage, in the order of `STAGES`.
         started: `time.monotonic()` when the first round began.
-        first_at: `time.monotonic()` when work on the first part began; None until its result arrived.
+        first_at: `time.monotonic()` when work on the first part began whose result arrived; None until one did.
+        last_at: `time.monotonic()` when the last part ended whose result arrived.
         first_done: `done` at that time.
         pace: samples of the last minutes.
     """
@@ -115,6 +116,7 @@ class Tally:
     seconds: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(STAGES)))
     started: float = field(default_factory=time.monotonic)
     first_at: float | None = None
+    last_at: float = 0.0
     first_done: int = 0
     pace: Pace = field(default_factory=Pace)
 
@@ -127,9 +129,8 @@ class Tally:
             if result.input_changed:
                 self.changed[result.part] = result.failure
             return
-        if self.first_at is None and not result.skipped:
-            self.first_at, self.first_done = self._began(result), self.done
-            self.pace.sample(self.done, self.seconds, self.first_at)
+        if not result.skipped:
+            self._time(result)
         self.done += result.images
         self.parts += not result.skipped
         self.seconds += [result.seconds.get(stage, 0.0) for stage in STAGES]
@@ -142,15 +143,19 @@ class Tally:
         if result.confusion is not None:
             self.confusion = result.confusion if self.confusion is None else self.confusion + result.confusion
 
-    def _began(self, result: PartResult) -> float:
-        """Return `time.monotonic()` when work on a part began.
+    def _time(self, result: PartResult) -> None:
+        """Note when the first part began and the last one ended.
 
         A rate that counted from the first result, which may arrive one part late, would count the first parts of all
-        workers without their time. Clocks of hosts differ, so the result is neither before the round nor in the future.
+        workers without their time. Clocks of hosts differ, so no part begins before the round or ends in the future.
         """
-        now = time.monotonic()
-        age = max(time.time() - result.began, result.ended - result.began, 0.0)
-        return max(self.started, now - age)
+        now, took = time.monotonic(), result.ended - result.began
+        began = max(self.started, now - max(time.time() - result.began, took, 0.0))
+        self.last_at = max(self.last_at, min(now, began + took))
+        if self.first_at is None:
+            self.first_at, self.first_done = began, self.done
+            self.pace.sample(self.done, self.seconds, began)
+        self.first_at = min(self.first_at, began)
 
     @property
     def reached(self) -> float:
@@ -171,7 +176,8 @@ class Tally:
     def rate(self) -> float:
         """Images per second since work on the first part began; the start of the workers is not included."""
         since, before = (self.first_at, self.first_done) if self.first_at is not None else (self.started, self.resumed)
-        return (self.reached - before) / max(1e-9, time.monotonic() - since)
+        until = self.last_at if self.done >= self.images else time.monotonic()  # at the end, as the report counts
+        return (self.reached - before) / max(1e-9, until - since)
 
     @property
     def rate_now(self) -> float:

@@ -22,7 +22,7 @@ from segment.models.sessions import Masks
 from segment.pipeline.stages import Clock, decode_one
 from segment.pipeline.tiling import TiledImage
 from segment.store.client import Store
-from segment.store.names import count
+from segment.store.names import by_kind, count
 
 FEWEST_IMAGES = 8
 TILES = 4  # of an image, for a card with tiles
@@ -107,10 +107,9 @@ class Calibration:
                 digest.update(array.tobytes())
         self.sha384 = digest.hexdigest()
         if self.images < FEWEST_IMAGES:
-            reasons = "".join(f"\n{number} x {reason}" for reason, number in self.unusable.most_common(3))
             raise UsageError(
                 f"{count(self.images, 'image')} to calibrate with, and fewer than {FEWEST_IMAGES} do not show the "
-                f"range of a network's numbers: give more images (--calibrate, --images){reasons}"
+                f"range of a network's numbers: give more images (--calibrate, --images){by_kind(self.unusable)}"
             )
 
     def count_same(self, places: Sequence[Place], job: Job, store: Store) -> int:

@@ -23,6 +23,7 @@ from segment.models.card_input import Input
 from segment.models.classes import VOID, Classes
 from segment.readings.numbering import UNKNOWN, Numbering, decoded, numberings
 from segment.store.client import Store
+from segment.store.names import by_kind
 
 _TRIES = 4  # images that are read for each one wanted
 
@@ -115,8 +116,8 @@ class LabelledImages:
 
     @property
     def reasons(self) -> str:
-        """Why images were left out, a line each."""
-        return "".join(f"\n{number} x {reason}" for reason, number in self.unusable.most_common(3))
+        """Why images were left out, a line for each kind."""
+        return by_kind(self.unusable)
 
     def _readable(self, tries: int) -> Iterator[_Read]:
         for place in itertools.islice(self._places, tries):

@@ -146,7 +146,7 @@ class RunReport:
         counted, stored = self.run["scored_at"], self.run["contract"].get("mask_size")
         if not self.is_scored or stored in (None, counted):
             return ""
-        return f"Counted at {counted} size, masks stored at {stored} size: scores of the masks differ a little"
+        return f"Scored at {counted} size; scores of the stored masks ({stored} size) differ a little"
 
     @property
     def published(self) -> Comparison | None:

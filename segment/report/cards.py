@@ -27,7 +27,8 @@ def print_cards() -> None:
         table.add_row(card.name, size, str(len(card.classes)), _published(card), _weights(card))
     console = SafeConsole(highlight=False, soft_wrap=True)
     console.print(table)
-    console.print("\nmIoU as published. `segment models show NAME` prints a card.", style="dim")
+    console.print("\ninput: width x height; mIoU as published", style="dim")
+    console.print("`segment models show NAME` prints a card, and where its weights are from", style="dim")
 
 
 def _published(card: ModelCard) -> str:

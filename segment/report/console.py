@@ -158,10 +158,11 @@ def _conventions(report: RunReport, console: Console) -> None:
     for title, share, figure in accuracies(report):
         rows.append([title, percent(share), in_brackets(report, figure), ""])
     print_rows(console, rows, title="mIoU", own=1)
-    words = f"scored at {report.card.metric.resolution} size"
+    words = [] if report.size_note else [f"scored at {report.card.metric.resolution} size"]  # else a remark says it
     if published and published.agrees:
-        words += f"; published {percent(published.published.miou)}"
-    print_line(console, words, style="dim")
+        words.append(f"published {percent(published.published.miou)}")
+    if words:
+        print_line(console, "; ".join(words), style="dim")
 
 
 def accuracies(report: RunReport) -> list[tuple[str, float | None, str]]:

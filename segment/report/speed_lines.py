@@ -34,8 +34,8 @@ def speed_lines(speed: Speed, price: Price | None = None) -> list[tuple[str, str
     workers = count(speed.workers, "worker" if speed.device == "cpu" else "GPU")
     done = f"{count(speed.images, 'image')} in {_seconds(speed.seconds)} s"
     lines = [
-        ("speed", f"{rate(speed.rate)} images/s on {workers} ({speed.engine}): {done}"),
-        ("start", f"{_seconds(speed.start)} s until work began, {rate(speed.total_rate)} images/s with these"),
+        ("speed", f"{rate(speed.rate)} images/s: {done} on {workers} ({speed.engine})"),
+        ("start", f"{_seconds(speed.start)} s until work began, {rate(speed.total_rate)} images/s with the start"),
         ("stages", ", ".join(f"{stage} {_seconds(speed.stages[stage])}" for stage in STAGES) + " s"),
         ("limit", f"{_limit(speed)}; pool idle {100 * speed.idle:.0f} %"),
     ]

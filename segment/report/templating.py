@@ -6,11 +6,12 @@ import base64
 import functools
 import hashlib
 import json
+import re
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from segment.report import charts, wording
 from segment.report.percents import span
@@ -60,6 +61,11 @@ def _shown(value: Any) -> Any:
     return [_shown(item) for item in value] if isinstance(value, list | tuple) else in_html(value)
 
 
+def _code(words: str) -> Markup:
+    """Return text in which what stands between backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(in_html(words)))))
+
+
 def _file(name: str) -> str:
     return (files("segment") / "report" / "templates" / name).read_text(encoding="utf-8")
 
@@ -71,5 +77,5 @@ def _environment() -> Environment:
         loader=FunctionLoader(_file),
     )  # fmt: skip
     environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS}
-    environment.filters |= {"span": span, "ticks": charts.ticks, "compact_json": _compact_json}
+    environment.filters |= {"span": span, "ticks": charts.ticks, "compact_json": _compact_json, "code": _code}
     return environment

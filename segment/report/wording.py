@@ -81,7 +81,9 @@ def when_in_words(attempts: Sequence[Mapping[str, Any]]) -> str:
         return ""
     began, last = when(attempts[0]["began"]), attempts[-1]
     ended = when(last["ended"]) if "ended" in last else ""
-    words = began if ended in ("", began) else f"{began} to {ended}"
+    is_same_day = ended.startswith(began.partition(" ")[0])
+    span = f"{began.removesuffix(' UTC')} to {ended.partition(' ')[2]}" if is_same_day else f"{began} to {ended}"
+    words = began if ended in ("", began) else span
     return f"{words}, {len(attempts)} attempts" if len(attempts) > 1 else words
 
 

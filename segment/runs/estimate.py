@@ -25,6 +25,7 @@ from segment.output.results import PartResult
 from segment.output.speed import Price, Speed
 from segment.pipeline.stages import Task
 from segment.progress import Progress
+from segment.progress.tally import clock_time
 from segment.runs.forecast import Forecast, forecast
 from segment.runs.proof import prove
 from segment.runs.resolve import check_options, choose_batch, choose_runtime, discover_for, make_engine, task_of
@@ -170,14 +171,13 @@ def _assumed(found: Estimate) -> str:
 
 def estimate_lines(found: Estimate, price: Price | None) -> list[str]:
     """Return the lines of an estimate, with what it assumes, and the cost if the price is known."""
-    work, runtime = found.forecast, found.runtime
-    duration = datetime.timedelta(seconds=round(found.seconds))
+    work, runtime, total = found.forecast, found.runtime, clock_time(found.seconds)
     lines = [
         f"{found.images} in {count(work.shards, 'shard')}, {count(work.parts, 'part')}",
         f"{found.engine}: {work.workers} x {runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}",
         work.words(),
         f"probe: {_probed(found)} in {found.speed.seconds:.1f} s, spread over the input; nothing written",
-        f"expected: {rate(found.rate)} images/s, {duration} in total, including {found.start:.0f} s of start",
+        f"expected: {rate(found.rate)} images/s, {total} in total, {found.start:.0f} s of it to start",
         f"assumed: {_assumed(found)}",
     ]
     if price is not None:

@@ -165,7 +165,7 @@ class Rounds:
         done, images = self.plan.images - pending.images, self.plan.expected_images
         is_estimate = self.plan.unindexed is not None
         if done:
-            self.progress.note(f"resuming: {done} of {'about ' * is_estimate}{images} images are committed already")
+            self.progress.note(f"resuming: {done:,} of {'about ' * is_estimate}{images:,} images are committed already")
         runtime = self.task.runtime
         self.progress.note(
             f"{self.task.card.name} on {engine}: {workers} x {runtime.name} {runtime.version}, "

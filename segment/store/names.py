@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -170,6 +170,24 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     """Return `"'a', 'b' and 3 more"` with at most `most` of the names, quoted as they may contain any character."""
     text = ", ".join(f"'{shown(name)}'" for name in names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def by_kind(reasons: Mapping[str, int]) -> str:
+    """Return a line for each kind of reasons such as `code: words`, with their number and the words of the first one.
+
+    >>> print(by_kind({"label_value: 9": 1, "empty": 2, "label_value: 7": 4}))
+    <BLANKLINE>
+    5 x label_value, such as: 9
+    2 x empty
+    """
+    kinds: dict[str, dict[str, int]] = {}
+    for text, number in reasons.items():
+        kinds.setdefault(text.partition(":")[0], {})[text] = number
+    lines = []
+    for code, texts in kinds.items():
+        words = next(iter(texts)).removeprefix(code)
+        lines.append((sum(texts.values()), code + ", such as" * (len(texts) > 1) + words))
+    return "".join(f"\n{number} x {line}" for number, line in sorted(lines, key=lambda line: -line[0]))
 
 
 def safe_path(name: str, suffix: str = ".png") -> str:

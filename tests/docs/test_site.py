@@ -44,7 +44,7 @@ def test_commands_have_every_option_of_their_help(segment: Call) -> None:
     for name in re.findall(r"^## segment (.*)$", text, re.MULTILINE):
         section = text.partition(f"\n## segment {name}\n")[2] or text.partition(f"## segment {name}\n")[2]
         section = section.partition("\n## segment ")[0]
-        flags = set(re.findall(r"^│ +(?:\* +)?(--[a-z-]+)", segment(*name.split(), "--help").out, re.MULTILINE))
+        flags = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", segment(*name.split(), "--help").out, re.MULTILINE))
         assert {flag for flag in flags - {"--help"} if f"`{flag}`" not in section} == set(), name
 
 

@@ -27,7 +27,7 @@ from segment.models.sessions.base import Masks, Settings
 from segment.models.sessions.batches import BatchProbe, probe_batches
 from segment.models.sessions.extras import NOTHING
 from segment.models.sessions.half import in_half_precision
-from segment.models.sessions.io_binding import CudaPin, bound_run, not_pinned
+from segment.models.sessions.io_binding import CudaPin, bound_run
 from segment.models.sessions.predict import GraphSession, Run
 from segment.models.sessions.surgery import Surgeon
 from segment.models.sessions.tensorrt import engine_build_lock, engine_folder, engine_options, gpu_name
@@ -47,7 +47,7 @@ def bound(graph: bytes, batch: int | None = None, **changes: Any) -> tuple[Graph
     @functools.cache
     def load(masked: bool) -> Run:
         session = ort._load(surgeon.compiled(batch, masked=masked), ORT, threads=1)
-        return bound_run(session, (card.output_height, card.output_width), pin=not_pinned, batch=batch)
+        return bound_run(session, (card.output_height, card.output_width), pin=id, batch=batch)
 
     return GraphSession(card, lambda batched, masked: load(masked), not_raw, Settings()), card
 
@@ -126,7 +126,7 @@ def test_two_batches_are_in_flight_and_no_more() -> None:
 
     card = small()
     session = ort._load(Surgeon(card, colour_classifier(card)).compiled(None), ORT, threads=1)
-    run = bound_run(Counting(session), (card.output_height, card.output_width), pin=not_pinned)
+    run = bound_run(Counting(session), (card.output_height, card.output_width), pin=id)
     images, masks = pictures(card, 2)
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda _: run(images)[0], range(12)))

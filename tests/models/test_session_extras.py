@@ -13,7 +13,7 @@ from segment.errors import UsageError
 from segment.models.card import ModelCard
 from segment.models.sessions import Extras, Runtime, capabilities, onnxruntime, open_session
 from segment.models.sessions.extras import MEASURES, extras_of
-from segment.models.sessions.io_binding import bound_run, not_pinned
+from segment.models.sessions.io_binding import bound_run
 from segment.models.sessions.predict import GraphSession
 from segment.models.sessions.surgery import Surgeon
 from tests.graphs import as_weights, colour_classifier, nan_graph
@@ -282,7 +282,7 @@ def test_in_half_the_precision_a_map_is_two_levels_off_at_most() -> None:
 def test_bound_buffers_hold_the_extras() -> None:
     case, extras, images = Case(), Extras("maximum", CHOSEN), noise(3, SIZE)
     session = onnxruntime._load(Surgeon(case.card(), case.graph()).compiled(None, extras=extras), ORT, threads=1)
-    masks, _, confidence, probabilities = bound_run(session, SIZE, pin=not_pinned, batch=2, extras=extras)(images)
+    masks, _, confidence, probabilities = bound_run(session, SIZE, pin=id, batch=2, extras=extras)(images)
     found = opened(case, ORT, extras).predict(images)
     assert np.array_equal(masks, found.masks)
     assert np.array_equal(confidence, found.confidence)

@@ -57,12 +57,12 @@ INSTALL = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
          "--device cuda needs .onnx weights; openvino serves .xml and .tflite, on the CPU: use --device cpu"),
         ({"runtime": "openvino", "device": "cuda"}, [GPU],
          "openvino runs on the CPU here: use --runtime onnxruntime for --device cuda"),
-        ({"device": "cuda"}, [CPU], "--device cuda: the CPU build of onnxruntime is installed. "
-         f"Replace it: {INSTALL}. No node has an NVIDIA GPU: use --device cpu."),
+        ({"device": "cuda"}, [CPU], "--device cuda: no node has an NVIDIA GPU: use --device cpu. Beside that, the CPU "
+         f"build of onnxruntime is installed. Replace it: {INSTALL}"),
         ({"device": "cuda"}, [CPU | {"gpu"}],
-         f"--device cuda: the CPU build of onnxruntime is installed. Replace it: {INSTALL}."),
+         f"--device cuda: the CPU build of onnxruntime is installed. Replace it: {INSTALL}"),
         ({"device": "cuda"}, [GPU, CPU | {"gpu"}],
-         f"--device cuda is unavailable. onnxruntime on 1 of 2 nodes with a GPU lacks it: {INSTALL}"),
+         f"--device cuda: onnxruntime on 1 of 2 nodes with a GPU lacks it: {INSTALL}"),
         ({"device": "cuda"}, [GPU | {"onnxruntime:both-builds"}],
          "onnxruntime and onnxruntime-gpu are both installed and have overwritten each other's files: "
          f"uv pip uninstall onnxruntime onnxruntime-gpu && {INSTALL}"),

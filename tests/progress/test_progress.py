@@ -110,7 +110,16 @@ def test_the_rate_counts_the_work_on_the_first_parts_too(clock: list[float], mon
         clock[0] = 1010 + number // 4 * 8 + 16
         tally.add(result(number, began=began, ended=began + 8))
     assert tally.first_at == 1010
-    assert tally.rate == pytest.approx(64 / 40)  # 60 / 24 if counted from the first result
+    assert tally.rate == pytest.approx(64 / 32)  # as the report counts; 60 / 16 if counted from the first result
+
+
+def test_the_first_part_may_be_the_last_one_heard_of(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: clock[0] + 1e9)
+    tally = Tally(CARD, images=8, done=0, resumed=0, workers=2, started=clock[0])
+    for began, ended in ((1003, 1005), (1001, 1011)):
+        clock[0] = ended + 0.5
+        tally.add(result(1, began=1e9 + began, ended=1e9 + ended))
+    assert tally.rate == pytest.approx(8 / 10)
 
 
 def test_a_host_whose_clock_is_wrong_does_not_move_the_start(clock: list[float]) -> None:

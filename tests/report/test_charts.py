@@ -119,3 +119,15 @@ def test_smoothing_keeps_the_number_of_images() -> None:
 @pytest.mark.parametrize(("value", "end"), [(0, 1), (0.3, 0.5), (1, 1), (7, 10), (19, 20), (21, 25), (240, 250)])
 def test_axes_end_at_round_numbers(value: float, end: float) -> None:
     assert charts.round_up(value) == pytest.approx(end)
+
+
+def test_words_of_a_page() -> None:
+    assert templating._code("a `segment demo`, <b> and `") == "a <code>segment demo</code>, &lt;b&gt; and `"
+    began, day = "2026-11-30T17:24:00Z", "2026-11-30 17:24"
+    for ended, words in (
+        (None, f"{day} UTC"),
+        (began, f"{day} UTC"),
+        ("2026-11-30T17:25:00Z", f"{day} to 17:25 UTC"),
+        ("2026-12-01T17:25:00Z", f"{day} UTC to 2026-12-01 17:25 UTC"),
+    ):
+        assert wording.when_in_words([{"began": began, **({"ended": ended} if ended else {})}]) == words

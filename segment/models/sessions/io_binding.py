@@ -28,10 +28,6 @@ _CALLS_IN_FLIGHT = 2
 Pin = Callable[[mmap.mmap], object]  # the pages stay pinned during the lifetime of the result
 
 
-def not_pinned(pages: mmap.mmap) -> None:
-    """Do nothing: the device is the CPU."""
-
-
 class CudaPin:
     """Pins pages of memory for direct access by the GPU; unpins them when it is deleted.
 

@@ -151,14 +151,15 @@ def _check_gpu(device: str, nodes: Sequence[frozenset[str]]) -> None:
     with_gpu = [node for node in nodes if "gpu" in node]
     if with_gpu and all(f"onnxruntime:{device}" in node for node in with_gpu):
         return
-    no_gpu = "" if with_gpu else " No node has an NVIDIA GPU: use --device cpu."
+    no_gpu = "" if with_gpu else "no node has an NVIDIA GPU: use --device cpu"
     if not any(f"onnxruntime:{device}" in node for node in with_gpu) and _onnxruntime_builds() != ["onnxruntime-gpu"]:
+        first = f"{no_gpu}. Beside that, " if no_gpu else ""
         raise UsageError(
-            f"--device {device}: the CPU build of onnxruntime is installed. Replace it: {INSTALL_CUDA}.{no_gpu}"
+            f"--device {device}: {first}the CPU build of onnxruntime is installed. Replace it: {INSTALL_CUDA}"
         )
     lacking = sum(f"onnxruntime:{device}" not in node for node in with_gpu)
-    reason = no_gpu or f" onnxruntime on {lacking} of {len(with_gpu)} nodes with a GPU lacks it: {INSTALL_CUDA}"
-    raise UsageError(f"--device {device} is unavailable.{reason}")
+    reason = no_gpu or f"onnxruntime on {lacking} of {len(with_gpu)} nodes with a GPU lacks it: {INSTALL_CUDA}"
+    raise UsageError(f"--device {device}: {reason}")
 
 
 def own_runtime(runtime: Runtime) -> Runtime:
