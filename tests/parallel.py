@@ -23,8 +23,9 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the further cases, and put the tests with Ray in front: the first process gets the first of the list, and so starts the only cluster.
+    """Mark the further cases, and put the tests with Ray in front.
 
+    The first process gets the first of the list, and so starts the only cluster.
     A process that has nothing left takes tests from the end of another's list (`--dist worksteal`).
     """
     mark_further_cases(items, are_all=config.args_source is pytest.Config.ArgsSource.TESTPATHS)
