@@ -36,6 +36,8 @@ def cpu_seconds() -> Seconds:
 
 def main() -> None:
     """Run the command and print a line for each process."""
+    if len(sys.argv) < 3:
+        raise SystemExit(__doc__)
     output, command = Path(sys.argv[1]), sys.argv[2:]
     run = subprocess.Popen(command)
     first: tuple[float, Seconds] | None = None
@@ -45,7 +47,8 @@ def main() -> None:
         time.sleep(_LOOK_SECONDS)
         found = len(list(output.glob("masks/*/*.parquet")))
         if found > parts:
-            parts, last = found, (time.monotonic(), cpu_seconds())
+            # a worker that has ended keeps what it had used when it was last seen
+            parts, last = found, (time.monotonic(), last[1] | cpu_seconds())
             first = first or last
     if first is None or last[0] == first[0]:
         raise SystemExit("too few parts were committed to measure anything")

@@ -21,9 +21,15 @@ class _FirstPart(Exception):
 
 
 class _UntilFirstPart(Samples):
+    """Ends the run with the first part, and says what the store at this URL had sent by then."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+
     def update(self, tally: Tally) -> None:
         if tally.parts:
-            raise _FirstPart
+            raise _FirstPart(int(urllib.request.urlopen(f"{self._url}/bytes").read()))
 
 
 def measure_tars(scale: Scale) -> list[Figure]:
@@ -37,10 +43,9 @@ def measure_tars(scale: Scale) -> list[Figure]:
         )
         before, start = resident(), time.perf_counter()
         try:
-            segment.run(job, _UntilFirstPart())
-        except _FirstPart:
-            seconds = time.perf_counter() - start
-        sent = int(urllib.request.urlopen(f"{url}/bytes").read())
+            segment.run(job, _UntilFirstPart(url))
+        except _FirstPart as first:
+            seconds, (sent,) = time.perf_counter() - start, first.args
     total = _TARS * SparseTar(_MEMBERS).size
     what = f"{_TARS:,} tars of {total / _TARS / 1e6:.0f} MB"
     return [

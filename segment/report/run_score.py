@@ -204,8 +204,9 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
     report, plan = load_report(ledger), ledger.read_run_and_plan()[1]
     protocol = asked.protocol(report.card)
     if not report.is_scored:
-        so_far = "" if report.is_whole else " so far"
-        raise UsageError(f"no image of {shown(ledger.output)} has a label{so_far}: there is nothing to score")
+        so_far, errors = "" if report.is_whole else " so far", report.total.errors
+        beside = f", beside {count(errors, 'image')} with an error," if errors else ""
+        raise UsageError(f"no image of {shown(ledger.output)}{beside} has a label{so_far}: there is nothing to score")
     if not asked.needs_images(protocol):
         images = report.total.images - report.total.errors
         overall = score_total(report.total.confusion, images, protocol, report.total.image_miou)

@@ -34,6 +34,7 @@ from segment.scores.run_images import Units
 from segment.store.background import in_order
 from segment.store.names import shown
 
+_MetaCounts = Mapping[str, NDArray[np.int64]]  # see `PairsRead.meta`
 _THREADS = 8
 _CACHED = 8  # parts of B whose rows are kept for the next part of A, where the parts of the runs do not coincide
 
@@ -58,8 +59,7 @@ class PairsRead:
         resized: `int64[2]`, number of masks of A and of B that were resized to their image.
         elsewhere: number of images whose source has another URI in the other run.
         example: both URIs of the first of these.
-        rewritten: number of images whose file has another time or ETag in the other run; those in tars and Parquet
-            files are not known.
+        rewritten: number of images in files of their own that have another time or ETag in the other run.
         meta: by name of the metadata that was read, number of images whose value differs, that have none in A, and that
             have none in B, `int64[3]`.
     """
@@ -69,7 +69,7 @@ class PairsRead:
     elsewhere: int
     example: tuple[str, str] | None
     rewritten: int = 0
-    meta: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    meta: _MetaCounts = field(default_factory=dict)
 
     @staticmethod
     def nothing() -> PairsRead:
@@ -87,9 +87,7 @@ class PairsRead:
         )
 
 
-def _added(
-    some: Mapping[str, NDArray[np.int64]], others: Mapping[str, NDArray[np.int64]]
-) -> dict[str, NDArray[np.int64]]:
+def _added(some: _MetaCounts, others: _MetaCounts) -> _MetaCounts:
     return {**some, **{name: some[name] + counts if name in some else counts for name, counts in others.items()}}
 
 

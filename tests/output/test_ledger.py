@@ -32,6 +32,7 @@ from segment.output.tables import ImageRow, ShardStats, to_parquet, write_masks
 from segment.pipeline.worker import failed
 from segment.runs.rounds import ShardStatistics
 from segment.store.client import Store
+from segment.store.entries import Entries
 from tests.runs import CARD, CLASSES, Place, png, read_rows, scene
 
 STORE = Store()
@@ -328,7 +329,12 @@ def test_many_unfinished_shards_are_found_by_one_listing(ledger: Ledger, monkeyp
     commit(ledger, many[7])
     listed: list[str] = []
     real = Store.list
-    monkeypatch.setattr(Store, "list", lambda self, url: [listed.append(url), real(self, url)][1])  # type: ignore[func-returns-value]
+
+    def listing(self: Store, url: str, *, irregular: bool = False) -> Entries:
+        listed.append(url)
+        return real(self, url, irregular=irregular)
+
+    monkeypatch.setattr(Store, "list", listing)
     assert ledger.committed(Plan.of(many)) == {many[7].id}
     assert listed == [ledger.url("stats"), ledger.url("masks")]
 

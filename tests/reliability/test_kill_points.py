@@ -64,9 +64,8 @@ def turning_points(requests: list[str]) -> list[tuple[Action, int]]:
     """The commit and what is written around it: where a kill could do the most harm."""
     chosen: list[tuple[Action, int]] = []
     for word, kind in (
-        ("run.json", "kill_after"), ("plan.parquet", "kill_before"), ("/masks/", "kill_after"),
-        ("/stats/", "kill_before"), ("/report/", "kill_after"), ("manifest.parquet", "kill_after"),
-        ("_SUCCESS", "kill_before"),
+        ("plan.parquet", "kill_before"), ("/masks/", "kill_after"), ("/stats/", "kill_before"),
+        ("manifest.parquet", "kill_after"), ("_SUCCESS", "kill_before"),
     ):  # fmt: skip
         matching = [k for k, text in enumerate(requests, 1) if text.startswith("PUT") and word in text]
         chosen.append((kind, matching[len(matching) // 2]))  # type: ignore[arg-type]
