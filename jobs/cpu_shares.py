@@ -19,7 +19,7 @@ from segment.pipeline.resources import available_cpus
 
 _LOOK_SECONDS = 0.25
 _SHOWN = 12
-Seconds = dict[tuple[int, str], float]  # of CPU, by process id and name
+Seconds = dict[int, tuple[float, str]]  # of CPU, and the name, which a process may change, by process id
 
 
 def cpu_seconds() -> Seconds:
@@ -30,7 +30,7 @@ def cpu_seconds() -> Seconds:
             times = process.cpu_times()
             words = process.cmdline() or [process.name()]
             name = next((Path(word).name for word in words if "/segment" in word or "ray" in word), words[0])
-            found[process.pid, name] = times.user + times.system
+            found[process.pid] = times.user + times.system, name
     return found
 
 
@@ -53,10 +53,10 @@ def main() -> None:
     if first is None or last[0] == first[0]:
         raise SystemExit("too few parts were committed to measure anything")
     seconds = last[0] - first[0]
-    shares = {who: used - first[1].get(who, 0.0) for who, used in last[1].items()}
+    shares = {pid: (used - first[1].get(pid, (0.0, ""))[0], name) for pid, (used, name) in last[1].items()}
     cpus = available_cpus()
     print(f"{seconds:.1f} s, {parts} parts; of {cpus} CPUs:")
-    for (pid, name), used in sorted(shares.items(), key=lambda item: -item[1])[:_SHOWN]:
+    for pid, (used, name) in sorted(shares.items(), key=lambda item: -item[1][0])[:_SHOWN]:
         print(f"{used / seconds / cpus:7.1%}  {pid:7d}  {name[:70]}")
 
 
