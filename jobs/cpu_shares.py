@@ -7,6 +7,7 @@ The run is started by this command, on a machine that has nothing else to do; OU
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -30,6 +31,8 @@ def cpu_seconds() -> Seconds:
             times = process.cpu_times()
             words = process.cmdline() or [process.name()]
             name = next((Path(word).name for word in words if "/segment" in word or "ray" in word), words[0])
+            if process.pid == os.getpid():
+                name = "this measurement"
             found[process.pid] = times.user + times.system, name
     return found
 
