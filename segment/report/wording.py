@@ -13,6 +13,7 @@ from segment.report.cards import views_in_words
 from segment.report.certain_images import confidence_in_words
 from segment.report.percents import percent
 from segment.report.published import published_in_words
+from segment.store import names
 from segment.store.names import shown
 
 FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean")
@@ -45,10 +46,8 @@ def short(number: float) -> str:
 
 
 def rate(number: float | None) -> str:
-    """Format a rate with about three digits; None becomes a dash."""
-    if number is None:
-        return "–"
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+    """Format a rate as the terminal does; None becomes a dash."""
+    return "–" if number is None else names.rate(number)
 
 
 def duration(seconds: float | None) -> str:

@@ -148,10 +148,10 @@ def size(number: float) -> str:
 def rate(per_second: float) -> str:
     """Return a rate with one decimal, or one figure of a lower one: `"12.3"`, `"0.4"`, `"0.002"`; `"0.0"` is none.
 
-    >>> rate(12.34), rate(0.0016), rate(0)
-    ('12.3', '0.002', '0.0')
+    >>> rate(1234.56), rate(0.0016), rate(0)
+    ('1,234.6', '0.002', '0.0')
     """
-    return f"{per_second:.1g}" if 1e-4 <= per_second < 0.05 else f"{per_second:.1f}"
+    return f"{per_second:.1g}" if 1e-4 <= per_second < 0.05 else f"{per_second:,.1f}"
 
 
 def size_in_bytes(text: str) -> int:
