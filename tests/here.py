@@ -81,6 +81,14 @@ def local_engine_here() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_wait_for_the_disk() -> Iterator[None]:
+    """No test cuts the power, and under the suite's load the disk takes 50 ms to flush."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segment.store.local_files.os.fsync", lambda file: None)
+        yield
+
+
 @pytest.fixture
 def worker_processes() -> Iterator[None]:
     """The local engine's workers are processes."""
