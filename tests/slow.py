@@ -173,8 +173,9 @@ def mark_further_cases(items: list[pytest.Item], *, are_all: bool) -> None:
     Raises:
         UsageError: a line fits no test, though all tests were collected.
     """
+    by_id = [(item.nodeid, item) for item in items]  # pytest puts an id together each time
     for beginning in FURTHER_CASES.strip().splitlines():
-        further = [item for item in items if item.nodeid.startswith(beginning)]
+        further = [item for name, item in by_id if name.startswith(beginning)]
         if are_all and not further:
             raise pytest.UsageError(f"tests/slow.py: no test begins with {beginning}")
         for item in further:
