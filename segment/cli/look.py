@@ -42,7 +42,7 @@ def report(
     found = load_report(ledger)
     wants_page = form == "table" if page is None else page
     unknown = None
-    if intervals and (wants_page or form in ("table", "markdown")):
+    if intervals:
         try:
             found = with_intervals(ledger, ledger.read_run_and_plan()[1], found)
         except SegmentError as error:
@@ -58,7 +58,7 @@ def report(
                 raise
             say(f"no page: {error}", err=True)
     if form == "json":
-        put(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
+        put(json.dumps(found.to_json(), indent=2, sort_keys=True, ensure_ascii=False))
     elif form == "markdown":
         put(to_markdown(found))
     elif form == "csv":

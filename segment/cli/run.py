@@ -70,7 +70,7 @@ def run(
     if quiet:
         return
     if log_format == "json":
-        put(json_line("report", **report.summary()))
+        put(json_line("report", **report.to_json()))
         return
     ledger = Ledger(Store(job.storage_options), report.output)
     print_results(ledger, report, page_of(ledger), job.model_dump())

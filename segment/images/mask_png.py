@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from zlib_ng import zlib_ng
 from segment.images.magic import PNG_MAGIC
 
 _UP = 2  # PNG's filter type: the difference to the row above
-_EIGHT_BITS, _GREY = 8, 0
+_EIGHT_BITS, _GREY, _RGB = 8, 0, 2
 _LEVEL, _WINDOW_BITS, _MEMORY_LEVEL = 1, 15, 8  # of zlib; the level changes nothing with `Z_RLE`
 _HEADER_BYTES = 26  # up to the colour type
 _STRIP = 1 << 18  # bytes that are filtered at a time, which fit the processor's cache
@@ -25,11 +26,25 @@ _STRIP = 1 << 18  # bytes that are filtered at a time, which fit the processor's
 
 def encode_mask(mask: NDArray[np.uint8]) -> bytes:
     """Encode class indices `uint8[H, W]` as an 8-bit grey PNG: the same bytes for the same pixels, on any CPU."""
-    height, width = mask.shape
-    header = struct.pack(">IIBBBBB", width, height, _EIGHT_BITS, _GREY, 0, 0, 0)
-    return b"".join(
-        [PNG_MAGIC, *_chunk(b"IHDR", header), *_chunk(b"IDAT", _packed(mask)), *_chunk(b"IEND", b"")],
+    return _encoded([mask], mask.shape[0], mask.shape[1], _GREY)
+
+
+def encode_painted(strips: Iterable[NDArray[np.uint8]], size: tuple[int, int], colours: NDArray[np.uint8]) -> bytes:
+    """Encode class indices in colours as an RGB PNG; beside the mask memory holds the bytes and a few rows.
+
+    Args:
+        strips: the mask from the top, `uint8[n, W]`.
+        size: (height, width) of the mask.
+        colours: `uint8[256, 3]`, RGB.
+    """
+    height, width = size
+    rows = max(1, _STRIP // (3 * width))
+    painted = (
+        colours[strip[top : top + rows]].reshape(-1, 3 * width)
+        for strip in strips
+        for top in range(0, len(strip), rows)
     )
+    return _encoded(painted, height, 3 * width, _RGB)
 
 
 def mask_size(data: bytes) -> tuple[int, int]:
@@ -46,20 +61,28 @@ def mask_size(data: bytes) -> tuple[int, int]:
     return height, width
 
 
-def _packed(mask: NDArray[np.uint8]) -> bytes:
+def _encoded(strips: Iterable[NDArray[np.uint8]], height: int, row: int, colours: int) -> bytes:
+    """Return the PNG of rows of `row` bytes, `uint8[n, row]`."""
+    width = row // 3 if colours == _RGB else row
+    header = struct.pack(">IIBBBBB", width, height, _EIGHT_BITS, colours, 0, 0, 0)
+    data = _packed(strips, height, row)
+    return b"".join([PNG_MAGIC, *_chunk(b"IHDR", header), *_chunk(b"IDAT", data), *_chunk(b"IEND", b"")])
+
+
+def _packed(strips: Iterable[NDArray[np.uint8]], height: int, row: int) -> bytes:
     """Return the filtered rows as a zlib stream."""
-    height, width = mask.shape
     packer = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zlib_ng.Z_RLE)
-    rows = min(height, max(1, _STRIP // width))
-    lines = np.full((rows, 1 + width), _UP, np.uint8)  # each begins with its filter type
-    above = np.zeros(width, np.uint8)
+    rows = min(height, max(1, _STRIP // row))
+    lines = np.full((rows, 1 + row), _UP, np.uint8)  # each begins with its filter type
+    above = np.zeros(row, np.uint8)
     pieces = []
-    for top in range(0, height, rows):
-        strip = mask[top : top + rows]
-        np.subtract(strip[0], above, out=lines[0, 1:])
-        np.subtract(strip[1:], strip[:-1], out=lines[1 : len(strip), 1:])
-        above = strip[-1]
-        pieces.append(packer.compress(lines[: len(strip)]))
+    for strip in strips:
+        for top in range(0, len(strip), rows):
+            some = strip[top : top + rows]
+            np.subtract(some[0], above, out=lines[0, 1:])
+            np.subtract(some[1:], some[:-1], out=lines[1 : len(some), 1:])
+            above = some[-1]
+            pieces.append(packer.compress(lines[: len(some)]))
     return b"".join([*pieces, packer.flush()])
 
 

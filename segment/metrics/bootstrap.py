@@ -53,6 +53,11 @@ class Interval:
     high: float
 
 
+def bounds_of(interval: Interval | None) -> list[float] | None:
+    """Return the bounds of an interval as a list; None for None."""
+    return [interval.low, interval.high] if interval else None
+
+
 @dataclass(frozen=True)
 class Bootstrap:
     """Resamples of units, which are numbers from 0 on.

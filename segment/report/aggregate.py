@@ -13,6 +13,7 @@ import pyarrow as pa
 from segment.inputs.discover import Unindexed
 from segment.inputs.findings import LeftOut, by_reason, choice_in_words
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
+from segment.metrics.bootstrap import LEVEL, bounds_of
 from segment.metrics.boundary import BoundaryScore
 from segment.metrics.conventions import defined
 from segment.models.card import Convention, ModelCard
@@ -182,6 +183,17 @@ class RunReport:
             "warnings": list(self.warnings),
         } | extra
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary and, where they were computed, the intervals, which `report/summary.json` lacks."""
+        if self.scored is None:
+            return self.summary()
+        intervals = {
+            "level": LEVEL,
+            "notes": self.scored.notes(self.card.classes.names),
+            "scores": {name: bounds_of(bounds) for name, bounds in self.scored.intervals.items()},
+        }
+        return self.summary() | {"intervals": intervals, "classes": class_rows(self)}
+
 
 def load_report(ledger: Ledger) -> RunReport:
     """Compute the report of a run from its output; the run may be running, interrupted or complete.
@@ -270,6 +282,15 @@ def classes_table(report: RunReport) -> pa.Table:
             "iou_mmseg": _nullable(report.score("mmseg").iou),
         }
     )
+
+
+def class_rows(report: RunReport) -> list[dict[str, Any]]:
+    """Return the rows of `classes_table`; where intervals were computed, with the bounds of each class's IoU."""
+    rows: list[dict[str, Any]] = classes_table(report).to_pylist()
+    if report.scored is not None:
+        for row, bounds in zip(rows, report.scored.class_intervals or [None] * len(rows), strict=True):
+            row["iou_low"], row["iou_high"] = bounds_of(bounds) or (None, None)
+    return rows
 
 
 def shards_table(report: RunReport) -> pa.Table:

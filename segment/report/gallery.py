@@ -25,7 +25,7 @@ _SMALL = 3 * _PER_GROUP  # images of a run that is shown whole
 _CLASSES = 8  # images of the group of classes
 _CANDIDATES = 8  # images that are looked at for one that is shown, at most: the others are near-duplicates of it
 _OF_CLASS = (
-    f"lowest IoU of a class that has {pct(SMALLEST_SHARE)} % of an image's labelled pixels or more; "
+    f"lowest IoU of a class that has {100 * SMALLEST_SHARE:g} % of an image's labelled pixels or more; "
     f"at most {_CLASSES} images, lowest IoU first"
 )
 

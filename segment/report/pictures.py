@@ -23,6 +23,7 @@ from segment.output.plan import Plan
 from segment.pipeline.large_images import open_sample
 from segment.pipeline.stages import Task
 from segment.pipeline.worker import read_planned
+from segment.report.percents import percent
 from segment.report.rows import Row, read_scores
 
 _SAMPLED_PARTS = 200  # enough to find good and bad images without reading a run of a million images
@@ -172,7 +173,7 @@ def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np
 
 
 def _line(view: ImageView, classes: Classes) -> list[NDArray[np.uint8]]:
-    score = "" if view.miou is None else f"  mIoU {100 * view.miou:.1f} %"
+    score = "" if view.miou is None else f"  mIoU {percent(view.miou)} %"
     prediction = _captioned(overlay(view, classes), f"prediction{score}")
     if view.photo is None:
         gone = np.full((*view.mask.shape, 3), 235, np.uint8)

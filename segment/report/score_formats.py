@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from segment.metrics.bootstrap import LEVEL, Interval
+from segment.metrics.bootstrap import LEVEL, bounds_of
 from segment.metrics.conventions import defined
 from segment.report.aggregate import RunReport
 from segment.report.console import print_boundary
@@ -166,11 +166,6 @@ def class_records(names: Sequence[str], ignored: Collection[int], scored: Scored
 def _share(pixels: np.ndarray[Any, np.dtype[np.int64]], index: int) -> float | None:
     total = int(pixels.sum())
     return int(pixels[index]) / total if total else None
-
-
-def bounds_of(interval: Interval | None) -> list[float] | None:
-    """Return the bounds of an interval as a list; None for None."""
-    return [interval.low, interval.high] if interval else None
 
 
 def _interval_title(found: RunScore) -> str:

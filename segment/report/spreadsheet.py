@@ -7,10 +7,8 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from segment.report.aggregate import RunReport, classes_table
+from segment.report.aggregate import RunReport, class_rows
 from segment.store.foreign_text import in_cell
-
-_COLUMNS = {"class_name": "class"}
 
 
 def csv_text(head: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -26,8 +24,6 @@ def csv_text(head: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def to_csv(report: RunReport) -> str:
-    """Return one row per class: counts, and IoU (0-1) under each convention, as in `report/classes.parquet`."""
-    table = classes_table(report)
-    names = ["class_name", *(name for name in table.column_names if name != "class_name")]
-    rows = (list(row.values()) for row in table.select(names).to_pylist())
-    return csv_text((_COLUMNS.get(name, name) for name in names), rows)
+    """Return one row per class: counts, IoU (0-1) under each convention, and its interval where it was computed."""
+    rows = [{"class": row.pop("class_name"), **row} for row in class_rows(report)]
+    return csv_text(rows[0], (list(row.values()) for row in rows))

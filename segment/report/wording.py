@@ -27,7 +27,7 @@ CONVENTIONS = {
 _UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
-def pct(share: float | None, digits: int = 1) -> str:
+def pct(share: float | None, digits: int = 2) -> str:
     """Format a share of 0-1 in percent, without the sign; None and NaN become a dash."""
     return "–" if share is None or share != share else f"{100 * share:.{digits}f}"
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from segment.metrics import BoundaryCounts
-from segment.metrics.bootstrap import FEWEST, interval, score_of_resamples
+from segment.metrics.bootstrap import FEWEST, bounds_of, interval, score_of_resamples
 from segment.metrics.boundary import BoundaryScore, mean_boundary_iou
 from segment.metrics.conventions import defined
 from segment.metrics.regroup import Grouping
@@ -218,11 +218,11 @@ class BoundarySums:
 
 def boundary_json(boundary: BoundaryScore, names: Sequence[str]) -> dict[str, Any]:
     """Return boundary IoU as plain JSON: shares 0-1, undefined ones None; pixels of the boundary regions."""
-    score, interval = boundary.score, boundary.interval
+    score = boundary.score
     return {
         "fraction": boundary.fraction,
         "mean": boundary.mean,
-        "interval": [interval.low, interval.high] if interval else None,
+        "interval": bounds_of(boundary.interval),
         "classes": [
             {
                 "class": name,

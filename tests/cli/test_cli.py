@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -203,10 +204,20 @@ def test_a_run_ends_with_0_and_prints_its_report(segment: Call, place: Place) ->
 
 def test_the_report_in_every_format(segment: Call, place: Place) -> None:
     place.run()
-    assert "3 images · 1 shard" in segment("report", str(place.output)).out
+    text = segment("report", str(place.output)).out
+    assert "3 images · 1 shard" in text
     assert segment("report", str(place.output), "--format", "markdown").out.startswith("# blocks\n")
-    summary = json.loads(segment("report", str(place.output), "-f", "json").out)
+    summary = json.loads(segment("report", str(place.output), "-f", "json", "--no-intervals").out)
     assert summary == json.loads((place.output / "report/summary.json").read_text())
+    whole = json.loads(segment("report", str(place.output), "-f", "json").out)
+    low, high = whole["intervals"]["scores"]["miou"]
+    assert f"mIoU 100.00 % ({100 * low:.1f} to {100 * high:.1f})" in text
+    assert whole["intervals"]["notes"][0] in " ".join(text.split())
+    rows = list(csv.DictReader(io.StringIO(segment("report", str(place.output), "-f", "csv").out)))
+    bounds = [(row["iou_low"], row["iou_high"]) for row in whole["classes"]]
+    assert [(float(row["iou_low"]), float(row["iou_high"])) for row in rows[:3]] == bounds[:3]
+    assert (rows[3]["iou_low"], bounds[3]) == ("", (None, None))  # ignored
+    assert whole | {"classes": summary["classes"]} == summary | {"intervals": whole["intervals"]}
     assert segment("report", str(place.output), "-f", "yaml").code == 2
 
 

@@ -111,7 +111,8 @@ def test_characters_outside_the_encoding_are_escaped(place: Place, name: str) ->
         assert "# Sky" in text
         assert "====" in text
     if name == "json":
-        assert json.loads(text) == json.loads((place.output / "report/summary.json").read_text())
+        told, summary = json.loads(text), json.loads((place.output / "report/summary.json").read_text())
+        assert all(told[name] == summary[name] for name in summary if name != "classes")  # these have intervals, too
 
 
 def test_the_c_locale_without_utf8_mode(place: Place) -> None:

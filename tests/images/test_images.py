@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from segment.errors import SampleError
 from segment.images import codec, drawing, resize
-from segment.images.mask_png import encode_mask
+from segment.images.mask_png import encode_mask, encode_painted
 from segment.models.card_input import Input, Resize
 
 Pixels = NDArray[np.uint8]
@@ -435,6 +435,11 @@ def test_masks_round_trip(height: int, width: int, seed: int) -> None:
     opened = Image.open(io.BytesIO(data))
     assert opened.mode == "L"
     assert np.array_equal(np.asarray(opened), mask)
+    colours = np.random.default_rng(seed).integers(0, 256, (256, 3), np.uint8)
+    strips = [mask[: height // 3], mask[height // 3 :]]
+    painted = Image.open(io.BytesIO(encode_painted(strips, mask.shape, colours)))
+    assert painted.mode == "RGB"
+    assert np.array_equal(np.asarray(painted), colours[mask])
 
 
 def test_a_mask_that_is_a_view_round_trips() -> None:

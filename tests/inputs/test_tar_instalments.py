@@ -309,7 +309,7 @@ def check_unfinished(ledger: Ledger, plan: Plan) -> None:
     print_status(ledger, Console(file=printed, width=200))
     assert "all committed" not in printed.getvalue()
     assert tars_left in printed.getvalue()
-    assert MaskedImages(ledger, plan).tars_left == left
+    assert MaskedImages(ledger, plan, report.card.input).tars_left == left
 
 
 def test_tars_that_are_gone_are_dropped_by_an_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -77,7 +78,7 @@ class Watched(Writer[None]):
 
 
 class Images(list[MaskedImage]):
-    without_mask = at_model_size = not_done = tars_left = 0
+    without_mask = resized = not_done = tars_left = 0
 
 
 @pytest.mark.parametrize(
@@ -435,11 +436,21 @@ def test_an_export_among_the_images_is_told(run: tuple[Place, Masks], tmp_path: 
     assert exported(place, tmp_path / "to", "coco-stuff").notes == []
 
 
-def test_masks_of_another_size_than_their_images_are_told(run: tuple[Place, Masks], tmp_path: Path) -> None:
-    small, own = (Made(name, scene(1)[1], size=size) for name, size in (("a.png", (48, 64)), ("b.png", None)))
-    output = write_run(tmp_path / "out", read_template(run[0].output), {"s": [small, own]})
-    done = export(Ledger(Store(), f"file://{output}"), f"file://{tmp_path}/to", "coco-stuff", Store())
-    assert done.notes == ["1 mask is at the model's size, as stored, and not at the image's (--mask-size model)"]
+@pytest.mark.parametrize("method", ["stretch", "letterbox"])
+def test_masks_at_model_size_are_resized_to_their_images_and_told(
+    run: tuple[Place, Masks], tmp_path: Path, method: str
+) -> None:
+    """As Pillow does it; of `letterbox` without the 8 rows of border below an image of 48 x 96."""
+    small, own = (Made(name, scene(1)[1], size=size) for name, size in (("a.png", (48, 96)), ("b.png", None)))
+    template = copy.deepcopy(read_template(run[0].output))
+    template["card"]["input"]["resize"]["method"] = method
+    output = write_run(tmp_path / "out", template, {"s": [small, own]})
+    done = export(Ledger(Store(), f"file://{output}"), f"file://{tmp_path}/to", "png", Store())
+    assert done.notes == ["1 mask at model size: resized to the image's (nearest neighbour)"]
+    inside = Image.fromarray(scene(1)[1][: 24 if method == "stretch" else 16])
+    wanted = {"a.png": inside.resize((96, 48), Image.Resampling.NEAREST), "b.png": scene(1)[1]}
+    for name, mask in wanted.items():
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "to" / name)), np.asarray(mask))
 
 
 def test_what_is_not_segmented_yet_is_told_and_comes_with_the_next_export(tmp_path: Path) -> None:

@@ -187,9 +187,11 @@ def test_warnings_are_in_every_form_of_a_report(tmp_path: Path, segment: Call) -
         "- **warning:** the only class in any label is 'Sky' (0)"
         in segment("report", str(place.output), "-f", "markdown").out
     )
-    summary = json.loads(segment("report", str(place.output), "-f", "json").out)
-    assert summary["warnings"] == [line]
-    assert json.loads((place.output / "report/summary.json").read_text()) == summary
+    for told in (
+        segment("report", str(place.output), "-f", "json").out,
+        (place.output / "report/summary.json").read_text(),
+    ):
+        assert json.loads(told)["warnings"] == [line]
     page = (place.output / "report/index.html").read_text()
     assert '<h2 id="warnings-title">' in page
     assert page.index("the only class in any label is") < page.index("Pixel accuracy")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from segment.metrics.bootstrap import LEVEL
+from segment.metrics.bootstrap import LEVEL, bounds_of
 from segment.metrics.conventions import defined
 from segment.report.comparison.change_lines import (
     ChangeLine,
@@ -21,7 +21,7 @@ from segment.report.comparison.comparison_notes import all_notes, notes, run_in_
 from segment.report.fitting import print_line, print_rows
 from segment.report.markdown import markdown_table
 from segment.report.percents import percent, points, points_span
-from segment.report.score_formats import bounds_of, run_json
+from segment.report.score_formats import run_json
 from segment.report.spreadsheet import csv_text
 from segment.scores.compared import ComparedImages
 from segment.scores.paired import OF_CLASS, Change
@@ -55,7 +55,8 @@ def agreement_in_words(agreement: Scored) -> str:
     changed = int(counts.sum() - counts.trace())
     if not changed:
         return "every pixel agrees"
-    return f"{percent(agreement.figures['pixel_accuracy'])} % of the pixels agree, {changed:,} do not"
+    verb = "does" if changed == 1 else "do"
+    return f"{percent(agreement.figures['pixel_accuracy'])} % of the pixels agree, {changed:,} {verb} not"
 
 
 def print_comparison(found: RunComparison, console: Console) -> None:

@@ -120,10 +120,10 @@ def _of_scores(found: Against) -> Iterator[str]:
         yield f"{a.letter} is scored at {sizes[0]} size and {b.letter} at {sizes[1]} size, of other pixels"
     elif pixels[0] != pixels[1]:
         yield f"{a.letter} is scored on {pixels[0]:,} pixels and {b.letter} on {pixels[1]:,}, at the size of each model"
-    elif sizes[0] == "source" and (share := _labels_that_differ(scores)):
+    elif sizes[0] == "source" and (differ := _labels_that_differ(scores)):
         yield (
-            f"the labels are not the same in both runs, of {100 * share:.2g} % of the pixels at least: a part of the "
-            "change may come from them"
+            f"the labels are not the same in both runs, of {differ:,} of {pixels[0]:,} pixels at least: a part "
+            "of the change may come from them"
         )
     if found.boundary.note:
         yield found.boundary.note
@@ -145,10 +145,10 @@ def _of_means(found: Against, scores: PairedScores) -> Iterator[str]:
             )
 
 
-def _labels_that_differ(scores: PairedScores) -> float:
-    """Return the share of pixels whose label cannot be the same in both runs, by the sums of each class and void."""
+def _labels_that_differ(scores: PairedScores) -> int:
+    """Return the number of pixels whose label cannot be the same in both runs, by the sums of each class and void."""
     one, other = (scored.confusion.counts.sum(axis=1) for scored in (scores.a, scores.b))
-    return float(np.abs(one - other).sum() / 2 / max(1, one.sum()))
+    return int(np.abs(one - other).sum()) // 2
 
 
 def _of_intervals(found: Against) -> Iterator[str]:

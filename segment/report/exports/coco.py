@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from segment.images import codec
+from segment.images.mask_png import encode_painted
 from segment.models.card import ModelCard
 from segment.report.exports.class_runs import class_runs
 from segment.report.exports.coco_rle import compress
@@ -91,6 +91,7 @@ class CocoPanoptic(Writer[tuple[bool, dict[str, Any], dict[str, Any]]]):
     """
 
     names_files = True
+    needs_whole_masks = False
 
     def __init__(self, to: Export) -> None:
         super().__init__(to)
@@ -98,13 +99,12 @@ class CocoPanoptic(Writer[tuple[bool, dict[str, Any], dict[str, Any]]]):
         for category, colour in zip(head["categories"], to.card.classes.palette, strict=True):
             category["color"] = list(colour)
         self._file = JsonObject(to.scratch / "panoptic.json", head, _ARRAYS)
-        self._ids = np.zeros(256, np.uint8)
-        self._ids[: len(to.card.classes)] = np.arange(1, len(to.card.classes) + 1)
+        self._colours = np.zeros((256, 3), np.uint8)
+        self._colours[: len(to.card.classes), 0] = np.arange(1, len(to.card.classes) + 1)
 
     def convert(self, image: MaskedImage) -> tuple[bool, dict[str, Any], dict[str, Any]]:
         """Write the PNG of an image; return whether it was written, the image's entry, and its annotation."""
-        mask = image.mask()
-        height, width = mask.shape
+        height, width = image.size
         segments = [
             {
                 "id": runs.index + 1,
@@ -113,12 +113,12 @@ class CocoPanoptic(Writer[tuple[bool, dict[str, Any], dict[str, Any]]]):
                 "bbox": runs.box(height),
                 "iscrowd": 0,
             }
-            for runs in class_runs([mask], (height, width), len(self.to.card.classes), "columns")
+            for runs in class_runs(image.strips(), (height, width), len(self.to.card.classes), "columns")
         ]
-        pixels = np.zeros((height, width, 3), np.uint8)
-        pixels[:, :, 0] = self._ids[mask]
         file = self.to.file(image)
-        is_new = self.to.write_if_missing(f"{_PANOPTIC}/{file}", lambda: codec.encode_png(pixels))
+        is_new = self.to.write_if_missing(
+            f"{_PANOPTIC}/{file}", lambda: encode_painted(image.strips(), (height, width), self._colours)
+        )
         annotation = {"image_id": image.number, "file_name": file, "segments_info": segments}
         return is_new, _image(image, height, width), annotation
 

@@ -26,7 +26,6 @@ _REASONS = {
     "unreadable": "{} that cannot be read any more, or changed since",
     "outside": "{} outside of what may be read: delete these files, and export again with --allow-input PREFIX",
     "parquet": "{} in Parquet files, which are not read again",
-    "size": "{} whose masks are not of their size (--mask-size model)",
     "turned": "{} turned by an orientation, to which the georeference does not apply",
 }
 
@@ -78,8 +77,6 @@ class Cog(Writer[str | None]):
             return None, "outside"
         except (InputChanged, SampleError, TiffError):
             return None, "unreadable"
-        if (raster.height, raster.width) != image.size:
-            return None, "size"
         return raster.georeference, "turned"
 
     def collect(self, image: MaskedImage, converted: str | None) -> None:

@@ -53,7 +53,7 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
             )
         if name != kind:
             to.done.notes.append(f"the format {kind} is called {name} now")
-        _write(WRITERS[name](to), MaskedImages(ledger, plan))
+        _write(WRITERS[name](to), MaskedImages(ledger, plan, to.card.input))
     return to.done
 
 
@@ -74,9 +74,10 @@ def _write(writer: Writer[Any], images: MaskedImages) -> None:
                 to.done.renamed += 1
     if to.done.renamed:
         to.store.write(join_url(to.target, RENAMED), renamed)
-    if images.at_model_size:
-        masks = count(images.at_model_size, "mask is", "masks are")
-        to.done.notes.append(f"{masks} at the model's size, as stored, and not at the image's (--mask-size model)")
+    if images.resized:
+        to.done.notes.append(
+            f"{count(images.resized, 'mask')} at model size: resized to the image's (nearest neighbour)"
+        )
     to.done.without_mask, to.done.not_done = images.without_mask, images.not_done
     to.done.tars_left = images.tars_left
     writer.finish()

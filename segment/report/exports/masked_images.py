@@ -15,7 +15,9 @@ from segment.images.headers import open_header, upright_size
 from segment.images.magic import image_format
 from segment.images.mask_png import encode_mask, mask_size
 from segment.images.raster import Georeference
+from segment.images.resize import restore_mask
 from segment.inputs.discover import Span
+from segment.models.card_input import Input
 from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask_file
 from segment.output.mask_tiff import MaskFile
@@ -35,7 +37,7 @@ class MaskedImage:
         number: its position in the plan, from 1 on, whatever else is committed.
         is_file: whether `uri` is the URL of a file of its own, not of a tar or Parquet file.
         source: where its bytes were when the run was planned; None in Parquet files.
-        stored: the mask as the run holds it: the PNG of its row, or the TIFF of a large one.
+        stored: the mask at the size of the image: a PNG, or the TIFF of a large one.
     """
 
     shard: str
@@ -89,16 +91,16 @@ class MaskedImages:
 
     Attributes:
         without_mask: error rows passed so far.
-        at_model_size: masks passed so far that have not the size of their image.
+        resized: masks passed so far that the run holds at the size of the model: tools lay a mask over its image.
         not_done: planned images that are not committed.
         tars_left: tars whose images are not known yet.
     """
 
-    def __init__(self, ledger: Ledger, plan: Plan) -> None:
-        self._ledger, self._plan = ledger, plan
+    def __init__(self, ledger: Ledger, plan: Plan, spec: Input) -> None:
+        self._ledger, self._plan, self._spec = ledger, plan, spec
         self._numbers = numbers_of(plan, ledger.committed(plan))
         starts, stops = (np.asarray(plan.table[name]) for name in ("start", "stop"))
-        self.without_mask = self.at_model_size = 0
+        self.without_mask = self.resized = 0
         self.tars_left = plan.tars_left
         self.not_done = plan.images - int((stops - starts)[self._numbers].sum())
 
@@ -124,5 +126,8 @@ class MaskedImages:
         stored: bytes | None = row["mask"]["bytes"]
         if stored is None:
             return read_mask_file(self._ledger.store, self._ledger.output, row["mask"]["path"])
-        self.at_model_size += mask_size(stored) != (row["height"], row["width"])
-        return stored
+        size = row["height"], row["width"]
+        if mask_size(stored) == size:
+            return stored
+        self.resized += 1
+        return encode_mask(restore_mask(codec.decode_mask(stored), self._spec, size))
