@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.images import codec
-from segment.images.headers import open_header, upright_size
 from segment.images.magic import image_format
 from segment.images.mask_png import encode_mask, mask_size
 from segment.images.raster import Georeference
@@ -65,7 +64,7 @@ class MaskedImage:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the mask, in pixels."""
-        return self._file.size if self.is_in_file else upright_size(open_header(self.stored), 1)
+        return self._file.size if self.is_in_file else mask_size(self.stored)
 
     @property
     def _file(self) -> MaskFile:
@@ -118,11 +117,11 @@ class MaskedImages:
                 if source is not None and not source.url:
                     source = replace(source, url=part.url, etag=part.etag)
                 is_file = part.format == "files"
-                yield MaskedImage(row["shard"], row["id"], row["uri"], position, is_file, source, self._stored(row))
+                stored = self._stored(row["mask"])
+                image = MaskedImage(row["shard"], row["id"], row["uri"], position, is_file, source, stored)
+                self.at_model_size += image.size != (row["height"], row["width"])
+                yield image
 
-    def _stored(self, row: Mapping[str, Any]) -> bytes:
-        stored: bytes | None = row["mask"]["bytes"]
-        if stored is None:
-            return read_mask_file(self._ledger.store, self._ledger.output, row["mask"]["path"])
-        self.at_model_size += mask_size(stored) != (row["height"], row["width"])
-        return stored
+    def _stored(self, mask: Mapping[str, Any]) -> bytes:
+        stored: bytes | None = mask["bytes"]
+        return stored or read_mask_file(self._ledger.store, self._ledger.output, mask["path"])
