@@ -83,7 +83,7 @@ def _ids(ledger: Ledger, plan: Plan) -> Iterator[pa.ChunkedArray]:
 
 
 def _kept(ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Return what no rule of names changes, the digits, without those of a mark: ids that differ in it share no name."""
+    """Return what no rule of names changes: digits, but those of a mark. Ids that differ in it share no name."""
     return pc.replace_substring_regex(ids, rf"-[0-9a-fA-F]{{{_DIGITS}}}|[^0-9-]+|-", "")
 
 
