@@ -48,7 +48,6 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
         UsageError: no cluster answers, or none can be started.
         SegmentError: one could be started, but not in time.
     """
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else the start of actors prints meaningless warnings
     address = address_of(address)
     if address and address.startswith("ray://"):
         raise UsageError(

@@ -103,6 +103,10 @@ class Plan:
         """Yield all rows, so many at a time."""
         return (self.rows(start, start + number) for start in range(0, len(self), number))
 
+    def each_members(self) -> Iterator[pa.ChunkedArray]:
+        """Yield the members of all parts, of some parts at a time, without a Python object for each."""
+        return (pc.list_flatten(rows["members"]) for rows in self.each_rows())
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan) or (self.left_out, self.unindexed) != (other.left_out, other.unindexed):
             return False

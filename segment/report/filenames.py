@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from segment.inputs.parts import REPEATED
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
@@ -36,9 +40,16 @@ class Names:
         self._shared = _repeated(np.fromiter((_hash(safe_path(name, suffix)) for name in ids), np.uint64))
 
     @staticmethod
-    def of_run(ledger: Ledger, plan: Plan, suffix: str = ".png") -> Names:
-        """Return the names for a run. Ids come from the plan; those of Parquet input from the committed parts."""
-        return Names(_ids(ledger, plan), suffix)
+    def of_run(ledger: Ledger, plan: Plan, suffix: str = ".png", of: Sequence[str] | None = None) -> Names:
+        """Return the names for a run, or, in a tenth of the time, for the images `of` of it.
+
+        Ids come from the plan; those of Parquet input from the committed parts.
+        """
+        every = _ids(ledger, plan)
+        if of is not None:
+            kept = _kept(pa.array(of, pa.string())).unique()
+            every = (ids.filter(pc.is_in(_kept(ids), kept)) for ids in every)
+        return Names(chain.from_iterable(ids.to_pylist() for ids in every), suffix)
 
     def file(self, shard: str, name: str) -> str:
         """Return the relative path of the file of an image."""
@@ -59,15 +70,21 @@ class Names:
         return marked is not None and self._needs_digits(marked[1])
 
 
-def _ids(ledger: Ledger, plan: Plan) -> Iterator[str]:
+def _ids(ledger: Ledger, plan: Plan) -> Iterator[pa.ChunkedArray]:
     """Yield the ids of all images but the error rows of repeated ids, which get no file."""
-    for part in plan.parts():
-        yield from (member.id for member in part.members if member.fault != "duplicate_id")
+    for members in plan.each_members():
+        sizes = pc.struct_field(members, ["image", "size"])
+        yield pc.struct_field(members, ["id"]).filter(pc.not_equal(sizes, REPEATED))
     held = plan.table["format"].to_pylist()
     numbers = [number for number in numbers_of(plan, ledger.committed(plan)) if held[number] == "parquet"]
     for _, table in part_tables(ledger, plan, numbers, ["id", "error"]):
-        rows = zip(table["id"].to_pylist(), table["error"].to_pylist(), strict=True)
-        yield from (name for name, error in rows if not (error or "").startswith("duplicate_id:"))
+        repeated = pc.starts_with(pc.fill_null(table["error"], ""), "duplicate_id:")
+        yield table["id"].filter(pc.invert(repeated))
+
+
+def _kept(ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return what no rule of names changes: digits, but those of a mark. Ids that differ in it share no name."""
+    return pc.replace_substring_regex(ids, rf"-[0-9a-fA-F]{{{_DIGITS}}}|[^0-9-]+|-", "")
 
 
 def _repeated(hashes: NDArray[np.uint64]) -> frozenset[int]:

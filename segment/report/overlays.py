@@ -85,7 +85,7 @@ def write_overlays(
     """
     classes = task.card.classes
     ids = [id_of(ledger, row) for row in rows]
-    names = Names(ids)
+    names = Names.of_run(ledger, plan, of=ids)
     files = (names.file(row.part.shard, name) for row, name in zip(rows, ids, strict=True))
     written = Overlays([join_url(target, file) for file in files])
     check_files(ledger.store, plan, written.urls)

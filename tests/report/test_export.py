@@ -289,6 +289,19 @@ def test_an_overlay_takes_no_place_of_an_image_or_label(segment: Call, tmp_path:
     assert (place.images / "x/a.png").read_bytes() == png(scene(1)[0])
 
 
+def test_the_name_of_an_overlay_does_not_depend_on_the_others(segment: Call, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for name in ("1.jpg", "1.png", "2.png", "x/1.png"):
+        place.add(name, 1, label=False)
+    place.run(part_size=2)
+    whole = set(files_of(place, tmp_path / "whole"))
+    for name in ("1.jpg", "1.png", "2.png", "x/1.png"):
+        assert segment("overlay", str(place.output), "--ids", name, "--to", str(tmp_path / "each")).code == 0
+    assert {path.relative_to(tmp_path / "each") for path in files(tmp_path / "each")} == {
+        path.relative_to(tmp_path / "whole") for path in whole
+    }
+
+
 @pytest.mark.parametrize("below", ["", "masks"])
 def test_overlays_are_not_written_into_the_run(segment: Call, labelled: Place, below: str) -> None:
     called = segment("overlay", str(labelled.output), "--worst", "1", "--to", str(labelled.output / below))

@@ -6,6 +6,9 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from segment.errors import UsageError
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
@@ -38,14 +41,13 @@ def check_target(ledger: Ledger, run: Mapping[str, Any], target: str) -> None:
 
 def check_files(store: Store, plan: Plan, urls: Collection[str]) -> None:
     """Refuse to write files in the place of images or labels of a run. Raises UsageError."""
-    if not any(map(store.exists, urls)):
-        return
-    for member in (member for part in plan.parts() for member in part.members):
-        for span in filter(None, (member.image, member.label)):
-            if span.url in urls:
+    taken = pa.array(filter(store.exists, urls), pa.string())
+    for members in plan.each_members() if len(taken) else ():
+        for kind in ("image", "label"):
+            held = pc.struct_field(members, [kind, "url"])
+            for url in held.filter(pc.is_in(held, taken))[:1].to_pylist():
                 raise UsageError(
-                    f"{shown(span.url)} is an image or a label of the run, which would be overwritten: "
-                    "give another folder"
+                    f"{shown(url)} is an image or a label of the run, which would be overwritten: give another folder"
                 )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.images import codec
-from segment.images.headers import open_header, upright_size
 from segment.images.magic import image_format
 from segment.images.mask_png import encode_mask, mask_size
 from segment.images.raster import Georeference
@@ -67,7 +66,7 @@ class MaskedImage:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the mask, in pixels."""
-        return self._file.size if self.is_in_file else upright_size(open_header(self.stored), 1)
+        return self._file.size if self.is_in_file else mask_size(self.stored)
 
     @property
     def _file(self) -> MaskFile:
