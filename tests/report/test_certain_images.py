@@ -72,7 +72,7 @@ def test_the_gallery_of_an_unlabelled_run_shows_them_first(place: Place) -> None
     assert [item.id for item in groups[0].exhibits] == by_confidence(place)[:8]
     write_page(ledger, report, task, plan)
     html = (place.output / "report" / "index.html").read_text()
-    assert len(re.findall(r"confidence \d+\.\d %", html)) == 10
+    assert len(re.findall(r"confidence \d+\.\d\d %", html)) == 10
 
 
 def test_overlays_of_the_least_certain(place: Place, segment: Call, tmp_path: Path) -> None:
