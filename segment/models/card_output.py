@@ -19,7 +19,7 @@ Layout = Literal["NCHW", "NHWC", "NC(HW)", "N(HW)C", "NHW", "N1HW", "NHW1", "N(H
 Side = Annotated[int, Field(ge=1, le=16384)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
-STRICT = ConfigDict(extra="forbid", frozen=True)
+STRICT = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 SCORE_LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC", "NC(HW)", "N(HW)C")
 INDEX_LAYOUTS: tuple[Layout, ...] = ("NHW", "N1HW", "NHW1", "N(HW)")

@@ -64,7 +64,7 @@ def index_of(name: str, names: Sequence[str]) -> int | None:
 class Classes(BaseModel):
     """The classes of a data set."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     names: ClassNames = Field(min_length=1, max_length=255, description="Class names by index.")
     palette: tuple[Colour, ...] = Field(description="RGB colours by index, one per class.")

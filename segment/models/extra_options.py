@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Measure = Literal["maximum", "margin", "entropy"]
 BRIGHTNESS = ":brightness"  # in `keep`: measured, not read. A colon begins the name of no column
 
 
-class KeepOptions(BaseModel):
+class _Options(BaseModel):
+    model_config = ConfigDict(defer_build=True)  # a worker gets its options pickled, and validates none
+
+
+class KeepOptions(_Options):
     """Metadata: what is kept of each image beside its mask."""
 
     keep: tuple[str, ...] = Field(
@@ -48,7 +52,7 @@ def kept_as(name: str) -> str:
     return name.removeprefix(":")
 
 
-class ExtraOptions(BaseModel):
+class ExtraOptions(_Options):
     """Certainty: how sure the model is, written beside the masks."""
 
     confidence: Measure | None = Field(
@@ -70,7 +74,7 @@ class ExtraOptions(BaseModel):
         return self
 
 
-class BoundaryOptions(BaseModel):
+class BoundaryOptions(_Options):
     """Boundaries: how well outlines are found."""
 
     boundary: float | None = Field(
@@ -83,7 +87,7 @@ class BoundaryOptions(BaseModel):
     )
 
 
-class SpeedOptions(BaseModel):
+class SpeedOptions(_Options):
     """Speed: exactness that may be given up."""
 
     decode: Literal["exact", "fast"] = Field(
@@ -93,7 +97,7 @@ class SpeedOptions(BaseModel):
     )
 
 
-class RuntimeOptions(BaseModel):
+class RuntimeOptions(_Options):
     """Runtime: what runs the model."""
 
     runtime: Literal["auto", "onnxruntime", "openvino", "litert"] = Field(

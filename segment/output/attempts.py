@@ -130,7 +130,7 @@ _Time = Annotated[str, AfterValidator(_time)]
 class _Facts(BaseModel):
     """What readers of a record rely on; other versions write more, or less."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, defer_build=True)
 
     began: _Time
     ended: _Time = "1970-01-01"

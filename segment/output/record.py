@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)  # other versions write other keys
+    # other versions write other keys
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, defer_build=True)
 
 
 class _Input(_Shape):

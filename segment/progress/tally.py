@@ -175,9 +175,10 @@ class Tally:
     @property
     def rate(self) -> float:
         """Images per second since work on the first part began; the start of the workers is not included."""
-        since, before = (self.first_at, self.first_done) if self.first_at is not None else (self.started, self.resumed)
+        if self.first_at is None:  # others commit the parts
+            return (self.reached - self.resumed) / max(1e-9, time.monotonic() - self.started)
         until = self.last_at if self.done >= self.images else time.monotonic()  # at the end, as the report counts
-        return (self.reached - before) / max(1e-9, until - since)
+        return (self.reached - self.first_done) / max(1e-9, until - self.first_at)
 
     @property
     def rate_now(self) -> float:
