@@ -128,7 +128,7 @@ class ModelCard(BaseModel):
     input: Input = Field(description="Size, layout and normalisation of the graph's input.")
     output: Output = Field(description="Kind, layout and size of the graph's output.")
     classes: Classes = Field(description="Names, palette and ignored values of the classes.")
-    metric: Metric = Field(Metric(), description="Convention and resolution of scores.")
+    metric: Metric = Field(Metric.model_construct(), description="Convention and resolution of scores.")
     weights: tuple[WeightsFile, ...] = Field(default=(), max_length=2, description="Files of the weights.")
     ensemble: tuple[Member, ...] = Field(
         (),

@@ -129,7 +129,7 @@ class Input(BaseModel):
     std: ByChannel = Field(
         (1.0, 1.0, 1.0), description="Divisor; in units of `maximum`, in the order of `channels`; one value for `GREY`."
     )
-    resize: Resize = Field(Resize(), description="How images are resized to height and width.")
+    resize: Resize = Field(Resize.model_construct(), description="How images are resized to height and width.")
     tiles: Tiles | None = Field(
         None, exclude_if=_says_nothing, description="Instead of a resize: images of any size, in tiles of the input's."
     )
