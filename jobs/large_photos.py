@@ -36,7 +36,7 @@ Times = dict[str, float]  # milliseconds of CPU an image by stage; `system` is t
 
 def serve(weights: str, how: str) -> None:
     """Measure each folder of images and labels that a line of stdin names, with the code that PYTHONPATH names."""
-    from segment.inputs.discover import Sample
+    from segment.inputs.parts import Sample
     from segment.job import Settings
     from segment.models.card import load_card
     from segment.models.sessions import Runtime, runtime_version

@@ -25,7 +25,7 @@ from jobs.scaling.inputs import make_inputs
 from jobs.scaling.resume import begin_only
 from segment import Confusion, Job, run
 from segment.images.mask_png import encode_mask
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.output.manifest import part_objects

@@ -31,7 +31,7 @@ from jobs.scaling.figures import Figure, Scale
 from jobs.scaling.inputs import make_inputs
 from jobs.scaling.resume import begin_only
 from segment import Confusion, Job
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.metrics.bootstrap import RESAMPLES
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger

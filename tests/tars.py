@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from segment.errors import UsageError
-from segment.inputs.discover import Discovery, Sample, discover, read_part
+from segment.inputs.discover import discover
+from segment.inputs.discovery import Discovery
+from segment.inputs.parts import Sample
+from segment.inputs.reads import read_part
 from segment.job import InputOptions
 from segment.store.client import Store
 

@@ -26,7 +26,7 @@ from PIL import Image
 
 from segment.errors import InputChanged, SegmentError, StoreError, TooManyErrors, UsageError
 from segment.images.codec import decode_mask
-from segment.inputs.discover import Sample
+from segment.inputs.parts import Sample
 from segment.metrics import Confusion
 from segment.models.sessions import Runtime, open_session
 from segment.pipeline.stages import Frame, Frames, first_row, segment

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from segment.errors import sample_error_text
 from segment.images.mask_png import encode_mask
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.metrics import BoundaryCounts, Confusion, image_scores
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger

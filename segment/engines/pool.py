@@ -22,7 +22,7 @@ from segment.engines.pool_member import Member
 from segment.engines.suspect import RowGroup, StuckImages, Suspect, row_group_of
 from segment.engines.worker_process import NEXT, Heartbeat, ProcessExit, Setup, WorkerProcess
 from segment.errors import SegmentError, StoreError
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.output.results import PartResult
 from segment.pipeline.stall import StallTimeout
 from segment.pipeline.worker import failed

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from segment.engines.suspect import Suspect
 from segment.engines.worker_process import Heartbeat, WorkerProcess
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.store import inflight
 
 _ALIVE_SECONDS = 3.0  # since the last message of a process that is not frozen; it sends a heartbeat each second

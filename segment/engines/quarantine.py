@@ -7,7 +7,7 @@ from contextlib import closing
 from segment.engines.pool import Pool
 from segment.engines.suspect import RowGroup
 from segment.engines.worker_process import ProcessExit, Setup
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.models.weights import Weights
 from segment.output.results import PartResult
 from segment.pipeline.stages import Task

@@ -24,7 +24,7 @@ from segment.engines.ray_heartbeats import HeartbeatSender
 from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_stages import StagedPart, StageWorker
 from segment.errors import SegmentError, StoreError
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.models.weights import Weights
 from segment.output.plan_rows import parts_of
 from segment.output.results import PartResult

@@ -21,10 +21,11 @@ from ray.data.datasource import ReadTask
 from segment.errors import SampleError, UsageError, sample_error_text
 from segment.images.codec import decode_picture
 from segment.images.labels import LabelDecoder
-from segment.inputs.discover import InputOptions, Part, Sample, discover, read_part
+from segment.inputs.discover import discover
 from segment.inputs.metadata import Values
-from segment.inputs.parts import SEGMENTED
-from segment.job import Job, LabelEncoding
+from segment.inputs.parts import SEGMENTED, Part, Sample
+from segment.inputs.reads import read_part
+from segment.job import InputOptions, Job, LabelEncoding
 from segment.models.card import load_card
 from segment.models.extra_options import BRIGHTNESS
 from segment.models.validation import validation_message

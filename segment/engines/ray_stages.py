@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from segment.inputs.discover import Part, Sample
 from segment.inputs.large_files import encoded_size
+from segment.inputs.parts import Part, Sample
 from segment.output.results import PartResult
 from segment.output.tables import ImageRow
 from segment.pipeline.memory_guard import peak_memory

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from segment.engines.worker_process import ProcessExit
 from segment.errors import sample_error_text
-from segment.inputs.discover import Part, image_uri
+from segment.inputs.parts import Part, image_uri
 from segment.output.results import PartResult
 from segment.output.tables import ImageRow
 from segment.pipeline.stages import Clock, Task

@@ -7,9 +7,8 @@ from typing import Literal
 
 from segment.errors import UsageError
 from segment.inputs.findings import Findings, by_reason
-from segment.inputs.lists.list_file import LIST_SUFFIXES
 from segment.inputs.lookup import in_threads
-from segment.inputs.patterns import Found
+from segment.inputs.patterns import LIST_SUFFIXES, Found
 from segment.inputs.tars.archive import compressed_tar, refuse_compressed
 from segment.inputs.tars.index_files import index_url
 from segment.job import InputOptions

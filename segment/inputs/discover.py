@@ -1,4 +1,4 @@
-"""Discover an input and read its parts: the entry point of this package for all formats."""
+"""Discover the images of an input, whatever its format, and cut them into parts; `reads` reads these."""
 
 from __future__ import annotations
 
@@ -9,48 +9,25 @@ from dataclasses import replace
 from segment.errors import TooManyBytes, UsageError
 from segment.inputs.changes import Known
 from segment.inputs.detection import Kind, detect_kind, entries_of_kind
-from segment.inputs.discovery import Discovery, Unindexed
+from segment.inputs.discovery import Discovery
 from segment.inputs.findings import Findings, Reason
-from segment.inputs.lists.list_file import LIST_SUFFIXES, listed_urls, plan_list
-from segment.inputs.loose.files import plan_files, read_files
+from segment.inputs.lists.list_file import listed_urls, plan_list
+from segment.inputs.loose.files import plan_files
 from segment.inputs.loose.pattern_labels import wanted_labels
 from segment.inputs.own_scope import scope_of
-from segment.inputs.parquet.footers import has_label_column, plan_parquet
-from segment.inputs.parquet.row_groups import read_parquet, read_row_ids
+from segment.inputs.parquet.footers import plan_parquet
 from segment.inputs.parquet.table_formats import current_files
-from segment.inputs.parts import Member, Part, Sample, ShardFormat, Span, image_uri
-from segment.inputs.patterns import Found, find_objects, sign_input
+from segment.inputs.patterns import LIST_SUFFIXES, Found, find_objects, sign_input
 from segment.inputs.selection import select_images
 from segment.inputs.shards import Planned, Remade, counted, cut, mark_repeated
-from segment.inputs.tars.instalments import Spread, index_more, plan_first_tars, unindexed_of
-from segment.inputs.tars.webdataset import plan_webdataset, read_webdataset
-from segment.job import InputFormat, InputOptions
+from segment.inputs.tars.instalments import plan_first_tars, unindexed_of
+from segment.inputs.tars.webdataset import plan_webdataset
+from segment.job import InputOptions
 from segment.store.bounds import MOST_JSON
 from segment.store.client import Entry, Store
 from segment.store.entries import Entries
 from segment.store.names import is_image, shown, skip_reason, suffix_of
 from segment.store.urls import parent_url, relative_url, to_url
-
-__all__ = [
-    "Discovery",
-    "InputFormat",
-    "InputOptions",
-    "Known",
-    "Member",
-    "Part",
-    "Sample",
-    "ShardFormat",
-    "Span",
-    "Spread",
-    "Unindexed",
-    "discover",
-    "has_label_column",
-    "image_uri",
-    "index_more",
-    "read_ids",
-    "read_part",
-    "sign_again",
-]
 
 
 def discover(
@@ -146,52 +123,6 @@ def sign_again(
     url = sign_input(input, store)
     if listed and (options.format == "list" or suffix_of(url) in LIST_SUFFIXES):
         store.add_signed_urls(listed_urls(url, store))
-
-
-def read_part(part: Part, options: InputOptions, store: Store, *, windowed: bool = False) -> list[Sample]:
-    """Read the samples of a part: exactly `len(part)` of them, in order.
-
-    Args:
-        part: the part.
-        options: how its input is read.
-        store: where it is.
-        windowed: do not read TIFFs of `segment.inputs.large_files.LARGE_BYTES` or more, which have no limit then, but
-            say where they are (`Sample.large_image`); `open_image_file` opens them. Not in Parquet files, whose cells
-            are read as a whole.
-
-    Raises:
-        InputChanged: an object is not the planned one any more.
-        NotAllowed: the tar or Parquet file of the part is outside of the scope of the run.
-        StoreError: the store refused, or failed too often.
-    """
-    store = _limited(part, options, store)
-    if part.format == "files":
-        return read_files(part, options, store, windowed=windowed)
-    if part.format == "parquet":
-        return read_parquet(part, options, store)
-    return read_webdataset(part, options, store, windowed=windowed)
-
-
-def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
-    """Read the ids of the rows of a part of a Parquet file, equal to those of `read_part`.
-
-    Raises:
-        InputChanged: the file is not the planned one.
-        SegmentError: the ids cannot be read.
-    """
-    return read_row_ids(part, options, _limited(part, options, store))
-
-
-def _limited(part: Part, options: InputOptions, store: Store) -> Store:
-    """Return a store that reads what the run may read; where no run is known, what the part's own shard may name.
-
-    Raises:
-        NotAllowed: the tar or Parquet file of the part is outside of that.
-    """
-    scope = store.scope or scope_of(part.url, options)
-    if part.format != "files":
-        scope.check(part.url)
-    return store.within(scope)
 
 
 def _visible(found: Found, folders: Sequence[str], options: InputOptions, findings: Findings) -> Found:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segment.errors import UsageError
-from segment.inputs.lists.list_file import LIST_SUFFIXES
-from segment.inputs.patterns import FILE_SUFFIXES, buckets_of_pattern, folder_of_pattern, is_pattern
+from segment.inputs.patterns import FILE_SUFFIXES, LIST_SUFFIXES, buckets_of_pattern, folder_of_pattern, is_pattern
 from segment.job import InputOptions
 from segment.store.names import shown, suffix_of
 from segment.store.scope import Scope, prefix_of

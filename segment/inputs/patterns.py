@@ -19,7 +19,8 @@ from segment.store.local_files import with_hint
 from segment.store.names import IMAGE_SUFFIXES, count, shown, suffix_of
 from segment.store.urls import is_http, parent_url, query_parameters, to_url, unsigned
 
-FILE_SUFFIXES = IMAGE_SUFFIXES | {".tar", ".parquet", ".pq", ".txt", ".csv", ".tsv", ".jsonl", ".json", ".gz", ".tgz"}
+LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".json"})
+FILE_SUFFIXES = IMAGE_SUFFIXES | LIST_SUFFIXES | {".tar", ".parquet", ".pq", ".gz", ".tgz"}
 MAX_BRACES = 1_000_000
 _url = attrgetter("url")
 

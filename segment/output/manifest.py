@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.output.mask_files import masks_file_of
 from segment.output.plan import Plan
 from segment.output.stored import Stored

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from segment.errors import SegmentError
 from segment.images.codec import decode_mask
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.output.mask_tiff import MaskFile
 from segment.output.stored import MOST, Stored
 from segment.store.client import Store

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from segment.errors import SegmentError, StoreError
-from segment.inputs.discover import Part, read_ids
+from segment.inputs.parts import Part
+from segment.inputs.reads import read_ids
 from segment.job import InputOptions
 from segment.models.card import ModelCard
 from segment.output.damage import DAMAGE, read_checked

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from segment.inputs.discover import Discovery, Part, Unindexed
+from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.findings import LeftOut, by_reason
+from segment.inputs.parts import Part
 from segment.output.part_members import AT_ONCE, MEMBERS, Facts, PackedMembers, facts_of
 from segment.output.plan_rows import COLUMNS, PLAN_SCHEMA, WITHOUT_METADATA, checked_rows, parts_of, rows_of
 from segment.output.tables import write_parquet

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from segment.errors import InputChanged
-from segment.inputs.discover import Discovery, Known, read_part
+from segment.inputs.changes import Known
+from segment.inputs.discovery import Discovery
 from segment.inputs.parts import Part
+from segment.inputs.reads import read_part
 from segment.job import InputOptions
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger

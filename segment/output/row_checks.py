@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segment.inputs.discover import Part, image_uri
+from segment.inputs.parts import Part, image_uri
 from segment.models.sessions import MIXED
 from segment.models.sessions.runtimes import PRECISIONS
 from segment.output.mask_columns import NO_COLUMNS, ExtraColumns, masks_schema

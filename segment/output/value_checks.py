@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from segment.errors import SAMPLE_ERRORS, SegmentError
 from segment.images.codec import decode_mask
 from segment.images.mask_png import mask_size
-from segment.inputs.discover import Part
 from segment.inputs.metadata import Values
+from segment.inputs.parts import Part
 from segment.metrics import Confusion, image_scores
 from segment.metrics.counts import histogram
 from segment.models.card import ModelCard

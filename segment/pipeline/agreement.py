@@ -13,7 +13,7 @@ import numpy as np
 
 from segment.errors import SegmentError
 from segment.images.codec import decode_mask
-from segment.inputs.discover import Part, Sample
+from segment.inputs.parts import Part, Sample
 from segment.metrics import Confusion, score
 from segment.models.sessions import Runtime
 from segment.models.sessions.apart_process import LOAD_SECONDS, NOT_LOADED, given_apart, loading, run_apart, tell

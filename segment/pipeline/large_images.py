@@ -17,9 +17,8 @@ from segment.images.mask_png import encode_mask
 from segment.images.raster import Raster
 from segment.images.tiff_labels import LabelRaster, open_label
 from segment.images.tiff_raster import open_raster
-from segment.inputs.discover import Part, Sample
 from segment.inputs.large_files import open_image_file, open_label_file
-from segment.inputs.parts import SEGMENTED
+from segment.inputs.parts import SEGMENTED, Part, Sample
 from segment.metrics import Confusion
 from segment.metrics.boundary import BoundaryStrips
 from segment.models.sessions import Session

@@ -21,8 +21,7 @@ from segment.images.bands import decode_image
 from segment.images.codec import Picture
 from segment.images.labels import LabelDecoder
 from segment.images.mask_png import encode_mask
-from segment.inputs.discover import Sample
-from segment.inputs.parts import SEGMENTED
+from segment.inputs.parts import SEGMENTED, Sample
 from segment.job import Settings
 from segment.metrics import BoundaryCounts, Confusion, image_scores
 from segment.models.card import ModelCard

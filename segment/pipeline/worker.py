@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from segment.errors import InputChanged, ModelError, SegmentError, StoreError, StoreRefused
-from segment.inputs.discover import Part, Sample, read_part
 from segment.inputs.large_files import encoded_size
+from segment.inputs.parts import Part, Sample
+from segment.inputs.reads import read_part
 from segment.metrics import Confusion
 from segment.models.sessions import MIXED, Session, open_session, own_runtime, requirement_of, runtime_version
 from segment.models.weights import Weights

@@ -15,7 +15,9 @@ from segment.errors import SampleError, UsageError
 from segment.images.codec import Picture
 from segment.images.raster import ArrayRaster
 from segment.images.resize import resize_image
-from segment.inputs.discover import Part, Sample, discover, image_uri, read_part
+from segment.inputs.discover import discover
+from segment.inputs.parts import Part, Sample, image_uri
+from segment.inputs.reads import read_part
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.sessions import Masks

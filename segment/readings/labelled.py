@@ -16,7 +16,9 @@ from segment.images.bands import decode_image
 from segment.images.label_images import read_label
 from segment.images.labels import LabelDecoder
 from segment.images.resize import resize_image
-from segment.inputs.discover import Part, Sample, discover, read_part
+from segment.inputs.discover import discover
+from segment.inputs.parts import Part, Sample
+from segment.inputs.reads import read_part
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.card_input import Input

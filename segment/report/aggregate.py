@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from segment.inputs.discover import Unindexed
+from segment.inputs.discovery import Unindexed
 from segment.inputs.findings import LeftOut, by_reason, choice_in_words
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
 from segment.metrics.bootstrap import LEVEL, bounds_of

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.images.label_sources import parse_source
-from segment.inputs.discover import has_label_column
+from segment.inputs.parquet.footers import has_label_column
 from segment.job import InputOptions
 from segment.metrics import Confusion
 from segment.models.card import ModelCard

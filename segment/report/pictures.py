@@ -13,8 +13,8 @@ from segment.errors import SampleError, SegmentError, StoreError
 from segment.images import drawing, resize
 from segment.images.bands import displayed
 from segment.images.tiff_labels import open_label
-from segment.inputs.discover import Sample
 from segment.inputs.large_files import open_label_file
+from segment.inputs.parts import Sample
 from segment.models.classes import VOID, Classes
 from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask_preview

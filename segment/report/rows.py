@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables, read_part_rows
 from segment.output.plan import Plan

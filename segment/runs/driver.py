@@ -8,7 +8,9 @@ from contextlib import ExitStack, closing
 from functools import partial
 
 from segment.errors import SegmentError, UsageError
-from segment.inputs.discover import Discovery, Known, sign_again
+from segment.inputs.changes import Known
+from segment.inputs.discover import sign_again
+from segment.inputs.discovery import Discovery
 from segment.inputs.findings import images_in_words
 from segment.inputs.own_scope import scope_of
 from segment.job import Job, make_job

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 from segment.engines import StoppableSpread
-from segment.inputs.discover import Discovery, Spread, Unindexed
+from segment.inputs.discovery import Discovery, Unindexed
+from segment.inputs.tars.instalments import Spread
 from segment.output.plan import Plan
 from segment.store.names import count
 

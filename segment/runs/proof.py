@@ -8,7 +8,7 @@ from typing import Any
 
 from segment.engines import Engine
 from segment.errors import ModelError
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.sessions import BF16, LAST_RUN, Runtime, fastest, resolve_runtime

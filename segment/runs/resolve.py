@@ -14,7 +14,10 @@ from segment.engines.local import LocalEngine
 from segment.errors import UsageError
 from segment.images.label_sources import parse_source
 from segment.images.labels import LabelDecoder
-from segment.inputs.discover import Discovery, Known, Spread, Unindexed, discover, index_more
+from segment.inputs.changes import Known
+from segment.inputs.discover import discover
+from segment.inputs.discovery import Discovery, Unindexed
+from segment.inputs.tars.instalments import Spread, index_more
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
 from segment.models.extra_options import BRIGHTNESS

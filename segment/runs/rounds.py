@@ -16,7 +16,8 @@ from types import TracebackType
 
 from segment.engines import Engine, Isolation
 from segment.errors import InputChanged, StoreError, StoreRefused
-from segment.inputs.discover import Discovery, Spread, Unindexed
+from segment.inputs.discovery import Discovery, Unindexed
+from segment.inputs.tars.instalments import Spread
 from segment.models.weights import Weights
 from segment.output.attempts import AttemptWriter
 from segment.output.ledger import Ledger

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from segment.engines.ray_blocks import cut_blocks
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.output.plan import Plan
 
 

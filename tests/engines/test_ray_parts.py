@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from segment.engines.ray_blocks import PACKED_SCHEMA, cut_blocks, unpacked
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.output.plan import Plan
 from segment.output.plan_rows import parts_of
 

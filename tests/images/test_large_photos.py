@@ -22,7 +22,7 @@ from segment.errors import SampleError
 from segment.images import codec, resize
 from segment.images.label_pixels import read_label_pixels
 from segment.images.mask_png import encode_mask
-from segment.inputs.discover import Sample
+from segment.inputs.parts import Sample
 from segment.job import Job
 from segment.metrics import Confusion
 from segment.metrics.counts import histogram

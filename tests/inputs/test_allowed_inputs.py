@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import InputChanged, UsageError
-from segment.inputs.discover import Discovery, Sample, discover, read_part
+from segment.inputs.discover import discover
+from segment.inputs.discovery import Discovery
 from segment.inputs.large_files import open_span
 from segment.inputs.own_scope import scope_of
-from segment.inputs.parts import Span
+from segment.inputs.parts import Sample, Span
+from segment.inputs.reads import read_part
 from segment.job import InputOptions
 from segment.output.plan import Plan
 from segment.store.client import Store

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segment.inputs.discover import discover, read_part
+from segment.inputs.discover import discover
+from segment.inputs.reads import read_part
 from segment.job import InputOptions
 from segment.store.client import Store
 

@@ -7,8 +7,11 @@ import pytest
 from pydantic import ValidationError
 
 from segment.errors import InputChanged, StoreError, UsageError
-from segment.inputs.discover import Discovery, Sample, discover, read_part
+from segment.inputs.discover import discover
+from segment.inputs.discovery import Discovery
+from segment.inputs.parts import Sample
 from segment.inputs.patterns import _expand_braces
+from segment.inputs.reads import read_part
 from segment.job import InputOptions
 from segment.store import sorted_rows
 from segment.store.client import Store

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import UsageError
-from segment.inputs.discover import Discovery, discover
+from segment.inputs.discover import discover
+from segment.inputs.discovery import Discovery
 from segment.inputs.findings import Findings, LeftOut, by_reason
 from segment.job import InputOptions
 from segment.output.plan import Plan

@@ -17,7 +17,8 @@ import pytest
 
 import segment as api
 from segment.errors import UsageError
-from segment.inputs.discover import Known, discover
+from segment.inputs.changes import Known
+from segment.inputs.discover import discover
 from segment.inputs.metadata import LONGEST, json_values, kept_values
 from segment.inputs.parquet.kept_columns import find_kept, kept_column
 from segment.job import InputOptions

@@ -18,8 +18,11 @@ from segment.images.mask_png import encode_mask
 from segment.images.tiff_raster import TiffRaster
 from segment.images.tiff_tags import TiffPage
 from segment.inputs import large_files
-from segment.inputs.discover import InputOptions, Sample, Span, discover, read_part
+from segment.inputs.discover import discover
 from segment.inputs.large_files import open_image_file, open_label_file, open_span
+from segment.inputs.parts import Sample, Span
+from segment.inputs.reads import read_part
+from segment.job import InputOptions
 from segment.store.client import Store
 from tests.s3 import S3Server
 from tests.web import Web

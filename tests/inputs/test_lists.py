@@ -14,9 +14,13 @@ from hypothesis import strategies as st
 
 from segment.errors import BadReference, UsageError
 from segment.inputs import lookup
-from segment.inputs.discover import Discovery, Known, Sample, discover, read_part
+from segment.inputs.changes import Known
+from segment.inputs.discover import discover
+from segment.inputs.discovery import Discovery
 from segment.inputs.lists import list_file
 from segment.inputs.lists.list_rows import parse_rows
+from segment.inputs.parts import Sample
+from segment.inputs.reads import read_part
 from segment.inputs.references import absolute_url
 from segment.inputs.roles import names_label_path
 from segment.job import InputOptions

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import SegmentError
-from segment.inputs.discover import discover, read_ids, read_part
+from segment.inputs.discover import discover
 from segment.inputs.parquet.bounded_reads import BoundedFile, UnpacksTooLarge, read_batches, read_row_group
 from segment.inputs.parquet.pages import PageError, column_size
 from segment.inputs.parts import Sample
+from segment.inputs.reads import read_ids, read_part
 from segment.job import InputOptions
 from segment.store.client import Store
 from tests.bombs import lying_footer, shared_values, table_file

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import segment
-from segment.inputs.discover import discover, read_part
+from segment.inputs.discover import discover
 from segment.inputs.parquet import row_ids
+from segment.inputs.reads import read_part
 from segment.job import InputOptions
 from segment.models.card import load_card
 from segment.store.client import Store

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import StoreError, UsageError
-from segment.inputs.discover import Discovery, discover
+from segment.inputs.discover import discover
+from segment.inputs.discovery import Discovery
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from tests.datasets import encoded
@@ -230,7 +231,7 @@ def test_rows_that_are_removed_within_files(tmp_path: Path) -> None:
 
 
 def test_update_follows_the_log(tmp_path: Path) -> None:
-    from segment.inputs.discover import Known
+    from segment.inputs.changes import Known
 
     table = delta(tmp_path / "t")
     known = Known(find(table).parts)

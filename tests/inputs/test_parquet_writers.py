@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import UsageError
-from segment.inputs.discover import Sample, discover, read_part
+from segment.inputs.discover import discover
+from segment.inputs.parts import Sample
+from segment.inputs.reads import read_part
 from segment.job import InputOptions
 from segment.store.client import Store
 from tests.datasets import encoded

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from segment.inputs.discover import Known, discover
+from segment.inputs.changes import Known
+from segment.inputs.discover import discover
 from segment.inputs.tars.archive import read_headers
 from segment.job import InputOptions
 from segment.store.client import Entry

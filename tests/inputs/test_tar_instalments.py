@@ -15,9 +15,11 @@ from rich.console import Console
 
 from segment.engines.local import LocalEngine
 from segment.errors import InputChanged, SegmentError, TooManyErrors, UsageError
-from segment.inputs.discover import Discovery, Spread, Unindexed, discover, index_more
+from segment.inputs.discover import discover
+from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.lookup import in_threads
 from segment.inputs.tars import instalments
+from segment.inputs.tars.instalments import Spread, index_more
 from segment.job import InputOptions
 from segment.models.card import load_card
 from segment.output.audit import audit_run

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from segment.inputs import roles
-from segment.inputs.discover import Known, discover
+from segment.inputs.changes import Known
+from segment.inputs.discover import discover
 from segment.inputs.tars import grouping, suffixes
 from segment.job import InputOptions
 from tests.tars import STORE, find, refusal, samples, tar, triples

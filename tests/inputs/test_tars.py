@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segment.errors import InputChanged, UsageError
-from segment.inputs.discover import read_part
+from segment.inputs.reads import read_part
 from segment.job import InputOptions
 from segment.store.bounds import MOST_BYTES
 from segment.store.client import Store

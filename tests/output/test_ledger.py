@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segment.errors import SegmentError, UsageError
-from segment.inputs.discover import Member, Part, Span
 from segment.inputs.findings import LeftOut
+from segment.inputs.parts import Member, Part, Span
 from segment.metrics import Confusion
 from segment.output.audit import Audit, audit_listing
 from segment.output.identity import begin, differences, fingerprint_of, identity_of

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segment.inputs.discover import discover, read_part
+from segment.inputs.discover import discover
+from segment.inputs.reads import read_part
 from segment.models.card import ModelCard, load_card, parse_card
 from segment.models.sessions import Runtime
 from segment.models.sessions.ports import Port

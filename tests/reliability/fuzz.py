@@ -34,10 +34,11 @@ from segment.images.mask_png import encode_mask
 from segment.images.tiff_labels import TiffLabel
 from segment.images.tiff_raster import TiffRaster
 from segment.images.tiff_tags import TiffError, TiffPage
-from segment.inputs.discover import discover, read_part
+from segment.inputs.discover import discover
 from segment.inputs.lists.list_rows import parse_rows
 from segment.inputs.parquet import row_groups
 from segment.inputs.parquet.pages import PageError, column_size
+from segment.inputs.reads import read_part
 from segment.job import InputOptions, make_job, read_job_file
 from segment.metrics import Confusion
 from segment.models.card import parse_card

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import tifffile
 from PIL import Image
 
-from segment.inputs.discover import Member, Part, Span
+from segment.inputs.parts import Member, Part, Span
 from segment.metrics import Confusion
 from segment.output.plan import Plan
 from segment.output.tables import ImageRow, write_masks

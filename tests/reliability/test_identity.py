@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import SegmentError, UsageError
-from segment.inputs.discover import Discovery
+from segment.inputs.discovery import Discovery
 from segment.job import Job
 from segment.output.tables import footer_of
 from segment.report.aggregate import RunReport

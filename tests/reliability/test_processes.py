@@ -26,7 +26,7 @@ from segment.engines.pool import Pool
 from segment.engines.quarantine import quarantine
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.errors import ModelError, StoreError, StoreRefused
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan

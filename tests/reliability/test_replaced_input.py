@@ -11,8 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import InputChanged
-from segment.inputs.discover import Discovery, Sample, discover, read_part
+from segment.inputs.discover import discover
+from segment.inputs.discovery import Discovery
 from segment.inputs.parquet import row_groups
+from segment.inputs.parts import Sample
+from segment.inputs.reads import read_part
 from segment.job import InputOptions
 from segment.output.plan import Plan
 from segment.store import local_files

@@ -11,7 +11,7 @@ import pytest
 
 from segment.engines.ray_stages import StageWorker
 from segment.errors import StoreError, TooManyErrors
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.models.weights import load_weights
 from segment.output.ledger import Ledger
 from segment.output.results import PartResult

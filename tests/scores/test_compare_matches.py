@@ -12,7 +12,7 @@ import pytest
 
 import segment as api
 from segment.errors import SegmentError, UsageError
-from segment.inputs.discover import Part
+from segment.inputs.parts import Part
 from segment.metrics.common_classes import pairs_of_each
 from segment.models.classes import Classes
 from segment.output.plan import Plan

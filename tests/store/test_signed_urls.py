@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import InputChanged, SegmentError, StoreError, UsageError
-from segment.inputs.discover import discover, read_part, sign_again
+from segment.inputs.discover import discover, sign_again
+from segment.inputs.reads import read_part
 from segment.job import InputOptions
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger

@@ -25,7 +25,6 @@ from segment.store.names import shown, suffix_of
 from segment.store.scope import NotAllowed, Scope
 from segment.store.urls import is_http, parent_url, relative_url, unsigned
 
-LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".json"})
 MAX_LIST_BYTES = 2 << 30
 _BLOCK = 16 << 20  # bytes of a list that are read at once
 

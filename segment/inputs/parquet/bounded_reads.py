@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from segment.inputs.parquet.pages import column_size
 
+FOOTER_BLOCK = 1 << 18  # bytes per request while a footer is read
 BATCH = 1 << 16  # rows that are read at once, where they may be
 _BATCH_BYTES = 256 << 20  # of a batch, if every row of it has the largest value
 _REQUEST = 32 << 20  # bytes that are read at once

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from segment.errors import SegmentError, UsageError, did_you_mean
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
-from segment.inputs.parquet.bounded_reads import BoundedFile, is_within
+from segment.inputs.parquet.bounded_reads import FOOTER_BLOCK, BoundedFile, is_within
 from segment.inputs.parquet.column_checks import check_columns
 from segment.inputs.parquet.columns import Columns, find_columns
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
@@ -20,8 +20,6 @@ from segment.inputs.shards import Planned, Shard
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import count, examples, listed, shown
-
-FOOTER_BLOCK = 1 << 18  # bytes per request while a footer is read
 
 _BYTES_BY_PATH = 4 << 20  # assumed size of an image that a row names by path, for `part_bytes`
 _CHECKED = 8  # files whose first rows are checked: one for each set of columns

@@ -15,7 +15,7 @@ from segment.images.magic import image_format
 from segment.images.mask_png import encode_mask, mask_size
 from segment.images.raster import Georeference
 from segment.images.resize import restore_mask
-from segment.inputs.discover import Span
+from segment.inputs.parts import Span
 from segment.models.card_input import Input
 from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask_file
