@@ -13,7 +13,7 @@ from segment.cli.streams import say
 from segment.cli.usage import BadCommandLine, usage_message
 
 # each import adds its commands, in the order of `--help`
-from segment.cli import run, plan, check, look, score, compare, label_errors, pictures, models, drafts  # noqa: F401 # isort: skip
+from segment.cli import run, check, look, score, pictures, models, drafts  # noqa: F401 # isort: skip
 from segment.cli import quantize, schema, demo  # noqa: F401 # isort: skip
 
 

@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from segment.engines.quarantine import quarantine
+from segment.engines.pool import Pool
 from segment.engines.ray_blocks import unpacked
 from segment.engines.ray_heartbeats import HeartbeatSender
 from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_stages import StagedPart, StageWorker
+from segment.engines.suspect import RowGroup
+from segment.engines.worker_process import ProcessExit, Setup
 from segment.errors import SegmentError, StoreError
 from segment.inputs.parts import Part
 from segment.models.weights import Weights
@@ -32,6 +34,9 @@ from segment.pipeline.memory_guard import OVER_BUDGET, guard_process
 from segment.pipeline.stages import Task
 from segment.pipeline.worker import load_worker
 from segment.store.urls import redact_text
+
+# By fingerprint of a run: row groups that killed whoever read them, as far as this process knows.
+_unreadable: dict[str, dict[RowGroup, ProcessExit]] = {}
 
 T = TypeVar("T")
 
@@ -234,3 +239,13 @@ def _staged_parts(batch: pa.Table) -> Iterator[StagedPart]:
             raise staged
         if staged is not None:
             yield staged
+
+
+def quarantine(part: Part, task: Task, weights: Weights) -> PartResult:
+    """Run a part image by image in worker processes; an image that kills two of them becomes an error row.
+
+    If the processes cannot load the model, the part fails, and no image is blamed.
+    """
+    known = _unreadable.setdefault(task.fingerprint, {})
+    with closing(Pool(Setup(task, weights, by_image=True), 1, "image", unreadable=known).run([part])) as results:
+        return next(results)

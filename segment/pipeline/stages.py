@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ from segment.images.bands import decode_image
 from segment.images.codec import Picture
 from segment.images.labels import LabelDecoder
 from segment.images.mask_png import encode_mask
+from segment.inputs.metadata import Values
 from segment.inputs.parts import SEGMENTED, Sample
 from segment.job import Settings
 from segment.metrics import BoundaryCounts, Confusion, image_scores
@@ -33,10 +35,11 @@ from segment.output.mask_columns import ExtraColumns, ImageExtras
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import image_extras
-from segment.pipeline.kept import mean_luma, row_meta
 from segment.pipeline.prediction import predict
 from segment.pipeline.stacking import Arrays, stack
 from segment.store.client import Store
+
+_LUMA = (0.299, 0.587, 0.114)  # of R, G and B: ITU-R BT.601
 
 
 @dataclass(frozen=True)
@@ -264,3 +267,24 @@ def compared(
         target = (mask.shape[0], mask.shape[1])
         label = resize.resize_label(label, card.input, target, card.metric.label_resampler)
     return mask, label
+
+
+def mean_luma(pixels: NDArray[np.uint8]) -> float:
+    """Return the mean luma (ITU-R BT.601) of an image, `uint8[H, W, 3]`, RGB; 0-255, with one decimal."""
+    red, green, blue, _ = cv2.mean(pixels)
+    return round(_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue, 1)
+
+
+def row_meta(keep: Sequence[str], values: Values, brightness: float | None) -> Values:
+    """Return the values of a row in the order of `keep`; empty if there are none.
+
+    Args:
+        keep: names of columns, and `:brightness`.
+        values: of the columns, in this order; empty if they were not read.
+        brightness: see `mean_luma`; None of an image that is not decoded.
+    """
+    if not values and brightness is None:
+        return ()
+    columns = iter(values or (None,) * len(keep))
+    measured = None if brightness is None else str(brightness)
+    return tuple(measured if name == BRIGHTNESS else next(columns) for name in keep)

@@ -8,9 +8,8 @@ from typing import Any
 
 from IPython import display as _display
 
-from segment.progress.display import Progress
+from segment.progress.display import Progress, View, view_of
 from segment.progress.tally import Tally
-from segment.progress.view import View, view_of
 from segment.store.foreign_text import on_terminal
 
 

@@ -11,10 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from segment.progress.display import Progress
+from segment.progress.display import Progress, View, store_wait, view_of
 from segment.progress.safe_console import SafeConsole
 from segment.progress.tally import Tally, clock_time
-from segment.progress.view import View, store_wait, view_of
 
 _WIDEST = 100  # columns; wider lines are hard to read
 _LABEL = 8  # columns: `images/s`

@@ -17,8 +17,16 @@ from segment.quantization.asked import Asked
 from segment.quantization.calibration import FEWEST_IMAGES, Calibration, Place, places_of, spread
 from segment.quantization.judging import gains, judge, reservations
 from segment.quantization.pricing import in_f32, price, served_by
-from segment.quantization.quantised_card import quantised_card, quantised_name, text_of, with_price
-from segment.quantization.quantised_folder import CARD, PAGE, REFUSED, OutputFolder
+from segment.quantization.quantised_folder import (
+    CARD,
+    PAGE,
+    REFUSED,
+    OutputFolder,
+    quantised_card,
+    quantised_name,
+    text_of,
+    with_price,
+)
 from segment.quantization.quantised_page import render_quantisation
 from segment.quantization.refusals import check_job, check_source
 from segment.quantization.runtime_speeds import Candidate, RuntimeSpeed, measure

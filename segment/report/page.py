@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from segment.job import Job
 from segment.metrics.bootstrap import Interval
 from segment.output.attempts import Attempt, read_attempts
 from segment.output.ledger import Ledger
@@ -19,7 +21,6 @@ from segment.pipeline.stages import Task
 from segment.report import charts, wording
 from segment.report.aggregate import RunReport, shards_table
 from segment.report.boundary_tables import boundary_in_words
-from segment.report.commands import command_of
 from segment.report.console import accuracies
 from segment.report.exhibits import Group, classes_in
 from segment.report.gallery import difference_legend, gallery
@@ -33,6 +34,8 @@ from segment.report.templating import render_template
 from segment.report.wording import when_in_words
 from segment.scores.scored import Scored
 from segment.store.names import basename, shown
+
+_ARGUMENTS = ("input", "output")
 
 QUICK = 256  # parts read for the page at the end of a run: all of them, up to 16,384 images
 _SHARDS_IN_FULL = 24  # of more shards the page shows a histogram and the lowest ones
@@ -167,3 +170,26 @@ def _speed(attempts: AttemptSpeeds) -> dict[str, Any]:
         "stages": charts.stacked({stage: sum(speed.stages[stage] for speed in speeds) for stage in STAGES}),
         "hosts": hosts,
     }
+
+
+def command_of(job: Mapping[str, Any]) -> str:
+    """Return the command line of a job, as `run.json` records it: `segment run in/ out/ --model unet`.
+
+    Options with their defaults are left out. Storage options are no part of it: they are never recorded.
+    """
+    words = ["segment", "run", *(shown(str(job[name])) for name in _ARGUMENTS)]
+    for name, field in Job.model_fields.items():
+        default = field.get_default()
+        given = job.get(name, default)
+        if name not in _ARGUMENTS and given != (list(default) if isinstance(default, tuple) else default):
+            words += _option("--" + name.replace("_", "-"), given)
+    return shlex.join(words)
+
+
+def _option(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, bool):
+        yield name if value else f"--no-{name.removeprefix('--')}"
+        return
+    values = [f"{key}={item}" for key, item in value.items()] if isinstance(value, Mapping) else value
+    for item in values if isinstance(values, list) else [values]:
+        yield from (name, shown(str(item)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from segment.engines import Engine
+from segment.engines import Engine, Node
 from segment.engines.local import LocalEngine
 from segment.errors import UsageError
 from segment.images.label_sources import parse_source
@@ -21,7 +21,7 @@ from segment.inputs.tars.instalments import Spread, index_more
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
 from segment.models.extra_options import BRIGHTNESS
-from segment.models.sessions import LARGEST, Extras, Runtime, find_batch, runtime_for, runtime_version
+from segment.models.sessions import BF16, LARGEST, MIXED, Extras, Runtime, find_batch, runtime_for, runtime_version
 from segment.models.sessions.extras import extras_of
 from segment.models.weights import Weights
 from segment.output.identity import identity_of
@@ -30,9 +30,11 @@ from segment.output.tables import FORMAT_VERSION
 from segment.pipeline.stages import Task
 from segment.pipeline.tiling import session_extras
 from segment.progress import Progress
-from segment.runs.fleet import remarks_on_nodes
 from segment.store.client import Store
+from segment.store.names import count, shown
 from segment.store.urls import to_url, unsigned, without_query
+
+_NAMED = 5  # nodes at most
 
 _ALONE = 16 << 20  # encoded bytes of an image that is a part by itself, if it is segmented in tiles
 _LOCAL_IMAGES = 10_000  # with more images, `engine = "auto"` starts a local Ray cluster for its isolation
@@ -252,3 +254,40 @@ def run_record(
         "input": plan.summary(),
         "versions": {"segment": version("segment-job"), "python": platform.python_version()},
     }
+
+
+def remarks_on_nodes(nodes: Sequence[Node], job: Job, weights: Weights, runtime: Runtime) -> list[str]:
+    """Return a line on each choice of `auto` that would be another one without some of the nodes, and says which.
+
+    Args:
+        nodes: all that may run the model.
+        job, weights: what was asked for, and of which model.
+        runtime: what was chosen.
+    """
+    lines = []
+    if job.device == "auto" and job.runtime in ("auto", "onnxruntime") and weights.format == "onnx":
+        lines += _lacking(
+            nodes, "onnxruntime:cuda", "cpu for the whole run", "have no GPU that onnxruntime can use",
+            "--device cuda leaves only reading and writing to them",
+        )  # fmt: skip
+    if job.runtime == "auto" and runtime.name == "onnxruntime" and runtime.device == "cpu":
+        lines += _lacking(
+            nodes, "openvino:cpu", "onnxruntime for the whole run", "lack openvino", "pip install openvino there"
+        )
+    if job.precision != "auto" or runtime.name != "openvino":
+        return lines
+    if runtime.precision == MIXED:
+        lines += _lacking(nodes, BF16, "mixed precision", "compute in f32", "the others in bf16; masks differ a little")
+    elif runtime.precision == "f32" and weights.format != "tflite":  # of quantised graphs f32 is the choice anyway
+        lines += _lacking(
+            nodes, BF16, "f32 for the whole run", "do not compute in bf16", "with --allow-mixed-precision the others do"
+        )
+    return lines
+
+
+def _lacking(nodes: Sequence[Node], capability: str, choice: str, what: str, then: str) -> list[str]:
+    without = [node.name for node in nodes if capability not in node.can]
+    if not without or len(without) == len(nodes):
+        return []
+    names = ", ".join(map(shown, without[:_NAMED])) + (f" and {len(without) - _NAMED} more" * (len(without) > _NAMED))
+    return [f"{choice}: {len(without)} of {count(len(nodes), 'node')} {what} ({names}); {then}"]

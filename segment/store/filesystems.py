@@ -20,7 +20,7 @@ from segment.store.entries import Entry
 from segment.store.guarded_http import GuardedClient
 from segment.store.names import shown
 from segment.store.paged_listing import Page, PageRequest
-from segment.store.s3_pages import parse_pages_of
+from segment.store.s3 import parse_pages_of
 from segment.store.scope import Scope
 from segment.store.urls import PROTOCOL
 

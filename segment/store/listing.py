@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
 from segment.errors import StoreError
-from segment.process.collector import rare_collections
 from segment.store.entries import Entries, Entry, pieces_of
 from segment.store.filesystems import Info, entry_of, is_folder_entry, list_page, lists_pages, open_filesystem
 from segment.store.local_files import TEMPORARY, list_local
@@ -18,6 +20,11 @@ from segment.store.request_errors import error_message, is_absent
 from segment.store.retries import Requests
 from segment.store.scope import Scope
 from segment.store.urls import is_http
+
+_RARELY = (50_000, 20, 1000)
+_lock = threading.Lock()
+_inside = 0
+_usual: tuple[int, int, int] = gc.get_threshold()
 
 _url = attrgetter("url")
 
@@ -84,3 +91,24 @@ def _pages(prefix: str, recursive: bool, options: Mapping[str, Any], requests: R
         entries: Iterable[Entry] = sorted(_entries(prefix, page.objects), key=_url)
         for _, piece in groupby(entries, key=lambda entry: bisect(folders, entry.url)) if folders else [(0, entries)]:
             yield list(piece)
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Collect after 50,000 new objects instead of some hundreds; by default whole heaps are searched again and again.
+
+    Holds for the process, until the last of those that are inside at once leaves.
+    """
+    global _inside, _usual
+    with _lock:
+        if not _inside:
+            _usual = gc.get_threshold()
+            gc.set_threshold(*_RARELY)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                gc.set_threshold(*_usual)

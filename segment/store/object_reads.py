@@ -11,7 +11,7 @@ from segment.errors import UsageError
 from segment.store.bounds import Bounds
 from segment.store.filesystems import entry_of, http_timeout, protocols_of
 from segment.store.names import shown
-from segment.store.s3_ranges import ask_no_checksum_of_ranges
+from segment.store.s3 import ask_no_checksum_of_ranges
 
 _CHUNK = 1 << 20  # bytes of a body that are taken at once
 

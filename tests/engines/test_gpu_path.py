@@ -26,8 +26,8 @@ from segment.models.sessions import Runtime, capabilities, find_batch
 from segment.models.sessions.base import Masks, Settings
 from segment.models.sessions.batches import BatchProbe, probe_batches
 from segment.models.sessions.extras import NOTHING
-from segment.models.sessions.half import in_half_precision
 from segment.models.sessions.io_binding import CudaPin, bound_run
+from segment.models.sessions.onnxruntime import in_half_precision
 from segment.models.sessions.predict import GraphSession, Run
 from segment.models.sessions.surgery import Surgeon
 from segment.models.sessions.tensorrt import engine_build_lock, engine_folder, engine_options, gpu_name

@@ -23,8 +23,8 @@ from segment.output.attempts import read_attempts, read_timings
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.pipeline.agreement import Tried
-from segment.runs.fleet import remarks_on_nodes
 from segment.runs.proof import prove
+from segment.runs.resolve import remarks_on_nodes
 from segment.store.client import Store
 from tests.graphs import as_weights
 from tests.jobs import ENGINES, run_on

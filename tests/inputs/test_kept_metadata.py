@@ -27,7 +27,7 @@ from segment.output.ledger import Ledger
 from segment.output.mask_columns import MASKS_SCHEMA, ExtraColumns
 from segment.output.plan import Plan
 from segment.output.remarks import remark_lines
-from segment.pipeline.kept import mean_luma, row_meta
+from segment.pipeline.stages import mean_luma, row_meta
 from segment.runs.resolve import check_options
 from segment.scores.image_counts import ImageCounts
 from segment.scores.slices import Groups, kept_name, slices_by

@@ -11,7 +11,7 @@ import pytest
 from segment.drafts.drafting import DraftedCard, draft_card
 from segment.errors import ModelError
 from segment.models.card import ModelCard, load_card
-from segment.models.sessions.tflite_metadata import tflite_metadata
+from segment.models.sessions.tflite_graph import tflite_metadata
 from tests.serving import NEEDS_LITERT
 
 pytestmark = pytest.mark.shared

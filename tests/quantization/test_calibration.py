@@ -23,7 +23,7 @@ from segment.quantization import quantizing
 from segment.quantization.asked import Asked
 from segment.quantization.calibration import TILES, Calibration, places_of
 from segment.quantization.network_input import NetworkInputs
-from segment.quantization.quantised_card import quantised_card, text_of
+from segment.quantization.quantised_folder import quantised_card, text_of
 from segment.store.client import Store
 from tests.runs import Place, jpeg, png, scene
 

@@ -23,7 +23,7 @@ import pytest
 
 from segment.engines.local import LocalEngine
 from segment.engines.pool import Pool
-from segment.engines.quarantine import quarantine
+from segment.engines.ray_operators import quarantine
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.errors import ModelError, StoreError, StoreRefused
 from segment.inputs.parts import Part

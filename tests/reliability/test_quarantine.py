@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segment.engines.pool_member import Member
-from segment.engines.quarantine import quarantine
+from segment.engines.ray_operators import quarantine
 from segment.engines.worker_process import Heartbeat
 from segment.errors import ModelError, StoreError
 from segment.inputs.parts import Part

@@ -15,8 +15,8 @@ from segment.images.raster import Georeference
 from segment.images.tiff_tags import TiffPage
 from segment.output.ledger import Ledger
 from segment.pipeline import large_images
-from segment.report.exports import cog_layout
-from segment.report.exports.cog_layout import write_cog
+from segment.report.exports import cog
+from segment.report.exports.cog import write_cog
 from segment.report.exports.exporting import export
 from segment.runs.driver import run
 from segment.store.client import Store
@@ -41,7 +41,7 @@ def tiff(pixels: NDArray[np.uint8], *tags: tuple[object, ...]) -> bytes:
 @pytest.mark.parametrize("big", [False, True])
 def test_a_mask_with_its_overviews(tmp_path: Path, big: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if big:
-        monkeypatch.setattr(cog_layout, "_MOST_CLASSIC", 1)
+        monkeypatch.setattr(cog, "_MOST_CLASSIC", 1)
     path = tmp_path / "mask.tif"
     for rows in (100, 3000):  # however it is cut
         write_cog(path, MASK.shape, (MASK[top : top + rows] for top in range(0, len(MASK), rows)), PALETTE, PLACE)

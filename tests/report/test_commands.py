@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from segment.job import Job, job_record, job_to_toml
-from segment.report.commands import command_of
+from segment.report.page import command_of
 from tests.calls import Call
 
 

@@ -27,9 +27,9 @@ from pycocotools.coco import COCO
 
 from segment.models.classes import Classes
 from segment.output.ledger import Ledger
-from segment.report.exports import brush_rle, label_studio
+from segment.report.exports import label_studio
 from segment.report.exports.class_runs import ClassRuns, class_runs
-from segment.report.exports.coco_rle import compress
+from segment.report.exports.coco import compress
 from segment.report.exports.exporting import _write, export
 from segment.report.exports.json_files import JsonArray, JsonObject
 from segment.report.exports.masked_images import MaskedImage
@@ -133,7 +133,7 @@ def test_runs_of_a_large_mask_take_the_memory_of_a_strip(order: Any) -> None:
     blocks = np.random.default_rng(0).integers(0, 5, (16, 16)).astype(np.uint8)
     strips = (blocks[row // 2].repeat(500)[None].repeat(250, 0) for row in range(32))
     tracemalloc.start()
-    encode = brush_rle.encode if order == "rows" else compress
+    encode = label_studio.brush_lengths if order == "rows" else compress
     sizes = [len(encode(runs.counts)) for runs in class_runs(strips, (8000, 8000), 5, order)]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -178,7 +178,7 @@ def unbrushed(data: bytes) -> NDArray[np.uint8]:
 
 
 def brush(runs: ClassRuns) -> NDArray[np.uint8]:
-    return unbrushed(brush_rle.encode(runs.counts))
+    return unbrushed(label_studio.brush_lengths(runs.counts))
 
 
 @settings(max_examples=100, deadline=None)

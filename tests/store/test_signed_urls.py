@@ -30,8 +30,8 @@ from segment.output.plan import Plan
 from segment.report.pictures import read_view
 from segment.report.rows import row_at
 from segment.runs.driver import run, task_and_plan
+from segment.store.access import SignedUrls
 from segment.store.client import Store
-from segment.store.signatures import SignedUrls
 from segment.store.urls import unsigned, unsigned_name
 from tests.jobs import ENGINES, run_on
 from tests.reliability.test_secrets import holders

@@ -1,4 +1,4 @@
-"""Loose image files below a prefix: plan them, and read the parts of loose and listed files."""
+"""Plan the loose image files below a prefix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the parts of tars by byte range."""
+"""Read the parts of tars by byte range; nothing is extracted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WebDataset tars: planned from their headers, read by byte range, never extracted."""
+"""WebDataset tars, planned from their headers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
-from segment.errors import UsageError
+from segment.errors import UsageError, did_you_mean
 from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
+from segment.inputs.metadata import json_keys, json_values
 from segment.inputs.parts import KeyRule, Member
 from segment.inputs.shards import Planned, Shard
 from segment.inputs.tars.archive import Archive, read_headers
 from segment.inputs.tars.grouping import Fields, Group, choose_grouping, group_by_rule
-from segment.inputs.tars.metadata_check import METADATA_KEY, check_metadata
 from segment.inputs.tars.tar_findings import (
     Tar,
     count_members,
@@ -25,8 +25,12 @@ from segment.inputs.tars.tar_findings import (
     report_scattered,
 )
 from segment.job import InputOptions
+from segment.store.bounds import MOST_JSON
 from segment.store.client import Entry, Store
-from segment.store.names import count
+from segment.store.names import count, listed, shown
+
+METADATA_KEY = "json"
+_SAMPLED = 8  # samples that are read
 
 
 def plan_webdataset(
@@ -121,3 +125,28 @@ def _dotted(known: Known) -> bool:
     """Return whether tars are planned whose keys do not end at the first dot."""
     parts = (part for part in known.parts if part.format == "webdataset")
     return any("." in member.id.rpartition("/")[2].lstrip(".") for part in parts for member in part.members)
+
+
+def check_metadata(tars: Sequence[Tar], keep: Sequence[str], store: Store, findings: Findings) -> None:
+    """Refuse metadata of tars without any; warn of keys to keep that no sampled member has.
+
+    Raises:
+        UsageError: no sample has a .json member.
+    """
+    if not keep:
+        return
+    held = [(tar, member.meta_span) for tar in tars for member in tar.members if member.meta_span]
+    if not held and any(tar.members for tar in tars):
+        where = shown(tars[0].entry.url) if len(tars) == 1 else f"{len(tars)} tars"
+        raise UsageError(f"keep = {listed(keep)}: no sample of {where} has a .{METADATA_KEY} member to keep it from")
+    some = [(tar, span) for tar, span in held[:: max(1, len(held) // _SAMPLED)][:_SAMPLED] if span.size <= MOST_JSON]
+    read = [store.read(tar.entry.url, span.start, span.start + span.size, tar.entry.etag) for tar, span in some]
+    found = [json_values(keep, data)[0] for data in read]
+    known = list(dict.fromkeys(key for data in read for key in json_keys(data)))
+    for index, column in enumerate(keep):
+        if found and all(values[index] is None for values in found):
+            sampled = count(len(found), f"sampled .{METADATA_KEY} member")
+            have = f" They have {listed(known)}" if known else ""
+            findings.warnings.append(
+                f"no value of '{shown(column)}' to keep in {sampled}.{did_you_mean(column, known)}{have}"
+            )

@@ -7,19 +7,21 @@ views of a model.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from onnx import GraphProto, TensorProto, ValueInfoProto, helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import View, activation, penalty
-from segment.models.sessions.onnx_copies import copies, dependent_nodes
 from segment.models.sessions.onnx_nodes import Nodes
 from segment.models.sessions.onnx_postprocess import Postprocessing, resized
 from segment.models.sessions.onnx_quantised import quantised_result
+from segment.models.sessions.onnxfile import names_read
 from segment.models.sessions.surgery import Surgeon
+
+Rename = Callable[[str], str]
 
 
 class Merger:
@@ -165,3 +167,45 @@ class Merger:
 
     def _named(self, number: int, name: str) -> str:
         return f"{self._prefix}member{number}_{name}" if number else name
+
+
+def dependent_nodes(graph: GraphProto, source: str) -> list[NodeProto]:
+    """Return the nodes that depend on a value, in order."""
+    known, found = {source}, []
+    for node in graph.node:
+        if known.intersection(names_read(node)):
+            found.append(node)
+            known.update(name for name in node.output if name)
+    return found
+
+
+def copies(nodes: Iterable[NodeProto], rename: Rename) -> list[NodeProto]:
+    """Return copies of nodes, their subgraphs included, with other names of values; empty names stay empty."""
+    found = []
+    for node in nodes:
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        _rename(copy, rename)
+        found.append(copy)
+    return found
+
+
+def _rename(node: NodeProto, rename: Rename) -> None:
+    node.name = ""  # names of nodes must differ, and no name is one
+    for names in (node.input, node.output):
+        names[:] = [rename(name) if name else "" for name in names]
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            _rename_graph(attribute.g, rename)
+        for graph in attribute.graphs:
+            _rename_graph(graph, rename)
+
+
+def _rename_graph(graph: GraphProto, rename: Rename) -> None:
+    del graph.value_info[:]
+    for node in graph.node:
+        _rename(node, rename)
+    for item in (*graph.input, *graph.output, *graph.initializer):
+        item.name = rename(item.name)
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = rename(sparse.values.name)

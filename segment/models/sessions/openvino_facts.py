@@ -13,7 +13,7 @@ from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFa
 from segment.models.sessions.openvino import read_graph
 from segment.models.sessions.openvino_ports import to_port
 from segment.models.sessions.openvino_preprocess import input_scales
-from segment.models.sessions.tflite_metadata import tflite_metadata
+from segment.models.sessions.tflite_graph import tflite_metadata
 from segment.models.weights import Weights
 
 _KEEPING = frozenset(

@@ -11,8 +11,14 @@ from segment.errors import ModelError
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, with_arithmetic
 from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised_input import Scales
-from segment.models.sessions.tflite_graph import Operator, Tensor, TfliteGraph, damage_in_words, read_tflite
-from segment.models.sessions.tflite_metadata import tflite_metadata
+from segment.models.sessions.tflite_graph import (
+    Operator,
+    Tensor,
+    TfliteGraph,
+    damage_in_words,
+    read_tflite,
+    tflite_metadata,
+)
 
 _KEEPING = frozenset(
     """

@@ -1,17 +1,26 @@
-"""The main graph of a TFLite file: tensors and operators, read without a runtime."""
+"""The main graph of a TFLite file and its metadata, read without a runtime."""
 
 from __future__ import annotations
 
+import io
 import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import ModelError
-from segment.models.sessions.flatbuffer import Table
+from segment.models.sessions.flatbuffer import MOST, Table
+
+_METADATA_NAME = b"TFLITE_METADATA"
+_NORMALISATION = 1  # the place of NormalizationOptions in the union of process units
+# Places of fields in the schemas of a TFLite model and of its metadata.
+_MODEL_BUFFERS, _MODEL_METADATA = 4, 6
+_SUBGRAPHS, _INPUTS, _UNITS = 3, 2, 4
 
 # Numbers of the schema, as far as they are of use here.
 _TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
@@ -151,3 +160,41 @@ def _tensor(table: Table, buffers: list[Table]) -> Tensor:
         quantised.integers(3, "q") if quantised else (),
         buffers[table.number(2, "I")].text(0),
     )
+
+
+def tflite_metadata(data: bytes) -> dict[str, str]:
+    """Return what the metadata of a TFLite file says.
+
+    Returns:
+        `labels`: class names, one a line; `mean` and `std`: numbers parted by blanks. Keys are missing where the file
+        says nothing, or nothing that can be read.
+    """
+    found = {}
+    if labels := _labels(data):
+        found["labels"] = labels
+    with suppress(struct.error, IndexError, ValueError):
+        for key, numbers in _normalisation(data).items():
+            found[key] = " ".join(f"{number:.7g}" for number in numbers)
+    return found
+
+
+def _labels(data: bytes) -> str:
+    """Return the text of the only text file in the archive behind the model."""
+    with suppress(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, ValueError):
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        texts = [item for item in archive.infolist() if item.filename.endswith(".txt") and item.file_size < MOST]
+        return archive.read(texts[0]).decode() if len(texts) == 1 else ""
+    return ""
+
+
+def _normalisation(data: bytes) -> dict[str, tuple[float, ...]]:
+    model = Table.root(data)
+    entry = next((item for item in model.tables(_MODEL_METADATA) if item.text(0) == _METADATA_NAME), None)
+    if entry is None:
+        return {}
+    content = model.tables(_MODEL_BUFFERS)[entry.number(1, "I")].text(0)
+    tensors = [tensor for graph in Table.root(content).tables(_SUBGRAPHS)[:1] for tensor in graph.tables(_INPUTS)]
+    for unit in tensors[0].tables(_UNITS) if len(tensors) == 1 else []:
+        if unit.number(0, "B") == _NORMALISATION and (options := unit.table(1)):
+            return {"mean": options.floats(0), "std": options.floats(1)}
+    return {}

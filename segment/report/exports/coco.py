@@ -8,14 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segment.images.mask_png import encode_painted
 from segment.models.card import ModelCard
 from segment.report.exports.class_runs import class_runs
-from segment.report.exports.coco_rle import compress
 from segment.report.exports.json_files import JsonArray, JsonObject
 from segment.report.exports.masked_images import MaskedImage
 from segment.report.exports.writers import Export, Writer
+
+_BITS = 5  # of a number in a character
+_MORE = 1 << _BITS  # the number goes on in the next character
+_FIRST = 48  # character of the value 0
+_LONGEST = 13  # characters of a number of 64 bits
 
 _STUFF = "annotations/stuff_default.json"
 _RESULTS = "results.json"
@@ -133,3 +138,27 @@ class CocoPanoptic(Writer[tuple[bool, dict[str, Any], dict[str, Any]]]):
         """Write the JSON file, and the folder that Datumaro demands."""
         self.to.write(_IMAGES, _ABOUT_IMAGES.encode())
         self.to.write(f"{_PANOPTIC}.json", self._file.finish())
+
+
+def compress(counts: NDArray[np.int64]) -> str:
+    """Return run lengths as the text that COCO's tools read (`rleToString` of cocoapi's `maskApi.c`).
+
+    From the fourth on, the difference to the count before the previous one is written. A number is cut into groups of 5
+    bits, the lowest first, until the rest is but its sign; a sixth bit says that another group follows.
+
+    Args:
+        counts: lengths by turns of background and foreground, column by column, the first one of background.
+    """
+    rest = counts.copy()
+    rest[3:] -= counts[1:-2]
+    characters = np.zeros((len(rest), _LONGEST), np.uint8)  # 0: none
+    going_on = np.ones(len(rest), np.bool_)
+    for place in range(_LONGEST):
+        low = rest & (_MORE - 1)
+        rest >>= _BITS
+        ends = np.where(low & (_MORE >> 1), rest == -1, rest == 0)
+        characters[:, place] = np.where(going_on, low + np.where(ends, 0, _MORE) + _FIRST, 0)
+        going_on &= ~ends
+        if not going_on.any():
+            break
+    return characters[characters > 0].tobytes().decode("ascii")

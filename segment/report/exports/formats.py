@@ -6,10 +6,9 @@ from typing import Any, Literal
 
 from segment.report.exports.coco import CocoPanoptic, CocoStuff
 from segment.report.exports.cog import Cog
-from segment.report.exports.cvat import Cvat
 from segment.report.exports.index_pngs import FileWriter
 from segment.report.exports.label_studio import LabelStudio
-from segment.report.exports.voc import Voc
+from segment.report.exports.voc import Cvat, Voc
 from segment.report.exports.writers import Writer
 
 Format = Literal["png", "voc", "coco-stuff", "coco-panoptic", "cvat", "label-studio", "cog", "coco-rle"]

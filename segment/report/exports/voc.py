@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,10 @@ from segment.images import codec
 from segment.models.classes import Classes, Colour
 from segment.report.exports.index_pngs import FileWriter
 from segment.report.exports.masked_images import MaskedImage
-from segment.report.exports.writers import Export
+from segment.report.exports.writers import Export, Writer
 from segment.store.foreign_text import in_label_map
+
+_ZIP = "segmentation-mask.zip"
 
 MASKS = "SegmentationClass"
 LABEL_MAP = "labelmap.txt"
@@ -108,3 +111,40 @@ class Voc(FileWriter):
         """Write the classes and the list of images."""
         self.to.write(LABEL_MAP, self._labels.to_bytes())
         self.to.write(IMAGE_SET, self._images.finish())
+
+
+class Cvat(Writer[bytes]):
+    """Writes `segmentation-mask.zip`; its bytes depend on the masks only.
+
+    CVAT finds an image of a task by its path without suffix. Without instances, each class of an image is one mask.
+    """
+
+    names_files = True
+
+    def __init__(self, to: Export) -> None:
+        super().__init__(to)
+        self._labels, self._images = LabelMap(to.card.classes), ImageSet(to.scratch)
+        to.done.notes += self._labels.notes
+        self._zip = ZipFile(to.scratch / _ZIP, "w", allowZip64=True)
+
+    def convert(self, image: MaskedImage) -> bytes:
+        """Return a mask as PNG with the palette."""
+        return self._labels.encode(image)
+
+    def collect(self, image: MaskedImage, converted: bytes) -> None:
+        """Add a mask to the zip."""
+        file = self.to.file(image)
+        self._images.add(file)
+        self._zip.writestr(ZipInfo(f"{MASKS}/{file}"), converted, ZIP_STORED)  # PNG is compressed
+
+    def finish(self) -> None:
+        """Complete the zip and write it."""
+        with self._zip:
+            self._zip.writestr(ZipInfo(LABEL_MAP), self._labels.to_bytes(), ZIP_DEFLATED)
+            self._add(IMAGE_SET, self._images.finish())
+        self.to.write(_ZIP, Path(str(self._zip.filename)))
+
+    def _add(self, name: str, file: Path) -> None:
+        with self._zip.open(ZipInfo(name), "w") as entry, file.open("rb") as lines:
+            while block := lines.read(1 << 20):
+                entry.write(block)

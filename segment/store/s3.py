@@ -1,4 +1,4 @@
-"""Reads the objects of a page of S3's listing. botocore's own parser takes most of the time of a long listing."""
+"""What is changed in botocore's S3 client: the parser of listings, and the checksums of ranges."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree
 
+# botocore sets the mode at the same event; handlers of a narrower one come before.
+_CHECKSUM_EVENT = "before-parameter-build"
 # The asterisk makes it come before the handler of botocore (`before-parse.s3.*`) that parses the whole body to look for
 # an error in it.
 _EVENT = "before-parse.*.ListObjectsV2"
@@ -15,7 +17,10 @@ _CONTENTS = re.compile(rb"<Contents>.*</Contents>", re.DOTALL)
 
 
 def parse_pages_of(client: Any) -> None:
-    """Let an S3 client read its listings by `take_contents`; a second call changes nothing."""
+    """Let an S3 client read its listings by `take_contents`; a second call changes nothing.
+
+    botocore's own parser takes most of the time of a long listing.
+    """
     client.meta.events.register_first(_EVENT, take_contents, unique_id="segment-contents")
 
 
@@ -46,3 +51,17 @@ def _object(texts: Mapping[str, str]) -> dict[str, Any]:
     if "LastModified" in texts:
         found["LastModified"] = datetime.fromisoformat(texts["LastModified"])
     return found
+
+
+def ask_no_checksum_of_ranges(client: Any) -> None:
+    """Let an S3 client ask for checksums of whole objects only; a second call changes nothing.
+
+    botocore asks for one with every read. AWS answers a range without one, rclone with that of the whole object, which
+    fails. A range has its length and its ETag checked.
+    """
+    client.meta.events.register_last(_CHECKSUM_EVENT, _drop_mode, unique_id="segment-range-checksum")
+
+
+def _drop_mode(params: dict[str, Any], **_: Any) -> None:
+    if "Range" in params:
+        params.pop("ChecksumMode", None)
