@@ -38,11 +38,9 @@ class Command(TyperCommand):
     """A command whose usage line names its arguments in capitals, without braces, and whose help has panels."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """See `TyperCommand.collect_usage_pieces`."""
         return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """See `TyperCommand.format_options`."""
         for panel, parameters in panels_of(self.get_params(ctx)).items():
             with formatter.section(panel):
                 records = ((one, *one.get_help_record(ctx)) for one in parameters)

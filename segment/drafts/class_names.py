@@ -23,7 +23,6 @@ def classes_of(count: int, why: str, names: Said[tuple[str, ...]] | None = None)
     """Return the classes of a model.
 
     Args:
-        count: number of classes.
         why: where the number is from.
         names: from the model's files, if there are as many.
     """

@@ -17,7 +17,6 @@ class Said(Generic[T]):
     """A value of the contract.
 
     Attributes:
-        value: the value.
         why: where it is from, or why it is guessed.
         guessed: whether nothing in the model's files says so.
         otherwise: what else it could be, for a guess.
@@ -50,7 +49,6 @@ class Hints:
         channels: `RGB` or `BGR`.
         scaling: of the pixels.
         resize: table `input.resize` of the card.
-        names: class names.
         refusal: why such a model cannot be served; empty if it can.
         remarks: what a card cannot say.
     """
@@ -69,7 +67,6 @@ class Draft:
     """A contract, ready to be written as a card.
 
     Attributes:
-        name: of the card.
         input_name, output_name: None where the graph has only one.
         logit: whether a sigmoid is missing at the end of the graph (kind `sigmoid`).
         remarks: for the user, beside the card.

@@ -77,7 +77,6 @@ def draft_card(
         classes: number of classes, where the graph does not say it.
         name: of the card; the default is the model's file name.
         beside: path or URL of the card to be; weights in its folder are named without one.
-        store: reads URLs.
         note: gets lines on the progress of a check against labels.
 
     Raises:
@@ -188,7 +187,6 @@ def decided(draft: Draft, checked: Checked) -> Draft:
     """Return a draft with what the labels decide; guesses that they leave open stay guesses, and say so.
 
     Args:
-        draft: the draft.
         checked: the check of its card.
     """
     found = checked.found

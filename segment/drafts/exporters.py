@@ -40,8 +40,6 @@ def read_hints(url: str, facts: GraphFacts, store: Store) -> Hints:
 
     Args:
         url: of the graph; files beside it are read.
-        facts: of the graph.
-        store: reads the files.
     """
     found = [*_in_the_graph(facts), *_beside(url, store)]
     remarks = tuple(remark for hints in found for remark in hints.remarks)

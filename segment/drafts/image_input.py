@@ -13,11 +13,7 @@ _CHANNELS = 16  # an axis of more is no channel axis
 
 
 def choose_input(facts: GraphFacts) -> InputFacts:
-    """Return the input that takes the image.
-
-    Raises:
-        ModelError: there is none, or several.
-    """
+    """Return the input that takes the image. Raises ModelError: there is none, or several."""
     images = [entry for entry in facts.inputs if entry.port.dims is None or len(entry.port.dims) == 4]
     if len(images) > 1:
         listed = ", ".join(str(entry.port) for entry in images)

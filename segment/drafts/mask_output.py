@@ -27,8 +27,6 @@ class Mask:
     """An output that holds a mask.
 
     Attributes:
-        facts: the output.
-        layout: of it.
         kind: `index`, `probabilities`, `logits` or `sigmoid`.
         size: height and width.
         classes: number of classes; None if nothing says it.

@@ -31,7 +31,6 @@ class Tried:
     """An image and its mask.
 
     Attributes:
-        name: of the image.
         pixels: `uint8[H, W, 3]`, RGB.
         mask: `uint8[H, W]` of class indices.
     """

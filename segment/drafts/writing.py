@@ -19,7 +19,6 @@ def card_text(draft: Draft, origin: str, weights: Sequence[tuple[str, bytes]]) -
     """Return the TOML text of a card.
 
     Args:
-        draft: the contract.
         origin: the model, for the comment at the top.
         weights: URL and bytes of each file of the weights; empty if the card names none.
     """

@@ -77,7 +77,6 @@ class LocalEngine(Engine):
         return max(1, available_cpus() // workers) if self.size is None else 1
 
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
-        """See `Engine.run`."""
         device = task.runtime.device
         size, wanted = self.processes(task, weights, plan), self._wanted(device, plan)
         if device == "cpu" and size < wanted:

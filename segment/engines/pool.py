@@ -41,8 +41,6 @@ class Pool:
     """Runs parts in worker processes.
 
     Args:
-        setup: configuration of each process.
-        size: number of processes.
         isolation: `none`: a process gets its next part before it has finished one; if it dies, both are lost.
             `part`: one part at a time. `image`: one image at a time, and one that kills two processes becomes an error
             row.
@@ -186,11 +184,7 @@ class Pool:
     # --- ends of processes --------------------------------------------------------------------------------------------
 
     def _replace_stuck(self) -> Iterator[PartResult]:
-        """Replace processes that make no progress.
-
-        Raises:
-            ModelError: the model takes too long to load.
-        """
+        """Replace processes that make no progress. Raises ModelError: the model takes too long to load."""
         now, timeout = time.monotonic(), self._stall_timeout
         if (passed := now - self._polled_at) < _POLL_SECONDS:
             return

@@ -17,7 +17,6 @@ class Member:
     """State of a process of the pool.
 
     Attributes:
-        process: the process.
         tries: number of processes in a row, this one included, that may die without a result.
         is_loading: it has not asked for work yet.
         is_dismissed: it was told that there is no more work.

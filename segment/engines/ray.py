@@ -144,14 +144,12 @@ class RayEngine(Engine):
         return 1
 
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """See `Engine.call`."""
         if self._is_own and task_device == "cpu":  # it is this machine, and a worker process takes seconds to start
             return super().call(task_device, function, *args, **kwargs)
         self.workers(task_device)
         return _result(function, args, kwargs, GPU if self._splits(task_device) else CPU)
 
     def call_on(self, node: Node, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """See `Engine.call_on`."""
         if self._is_own:
             return super().call_on(node, function, *args, **kwargs)
         return _result(function, args, kwargs, {**CPU, "scheduling_strategy": _only_on(node.key)})
@@ -175,7 +173,6 @@ class RayEngine(Engine):
         threading.Thread(target=_import_pipeline, name="import", daemon=True).start()
 
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
-        """See `Engine.run`."""
         import ray
 
         self._metrics = RunMetrics(task)

@@ -36,7 +36,6 @@ class Heartbeat:
         waiting: all its calls wait for Ray to fetch a result.
         waits: the oldest unanswered request of the process to a store.
         replaces: Ray started the process in place of one that died.
-        begun: see `segment.pipeline.worker.Worker.begun`.
     """
 
     node: str

@@ -37,15 +37,11 @@ class PartSource(Datasource):  # type: ignore[misc]  # Ray is not typed
     """A plan's parts, in blocks of consecutive ones.
 
     Args:
-        plan: the parts.
         blocks: (first part, number of parts) of each read task.
         read: makes tables of a row a part from rows of the plan, in a worker; by default the rows themselves are one
             row, see `packed`.
         image_bytes: what an image takes in those tables, in bytes.
         name: of the operator, after `Read`.
-
-    Attributes:
-        blocks: as given.
     """
 
     def __init__(
@@ -65,7 +61,6 @@ class PartSource(Datasource):  # type: ignore[misc]  # Ray is not typed
         self._name = name
 
     def get_name(self) -> str:
-        """See `name`."""
         return self._name
 
     def estimate_inmemory_data_size(self) -> int:

@@ -39,11 +39,8 @@ def start_pipeline(
     """Return the results of a plan's parts as they come; best effort, a block that fails is left out.
 
     Args:
-        task: what to do.
         shared: reference to the task, the model's weights and the actor that hears the workers.
-        plan: the parts.
         size: fewest and most models at once.
-        isolation: see `Engine.run`.
         split: three operators and a GPU for each model, instead of one operator.
 
     Raises (while results are taken):

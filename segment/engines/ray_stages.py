@@ -18,11 +18,9 @@ class StagedPart:
     """A part between two stages.
 
     Attributes:
-        part: the part.
         frames: its images; None if only `result` is left to report, or the images are segmented in tiles.
         samples: images that are segmented in tiles, not decoded: decoded, the tiles of a part are too many to pass on.
         rows: their rows, once segmented.
-        clock: seconds spent so far.
         read_bytes: bytes of encoded input.
         result: the result of a part that was skipped or has failed.
     """

@@ -31,11 +31,7 @@ class Suspect:
     An image at which two processes died becomes an error row. If two died while they read the part, all images without
     a row do. Only the death of a process that had asked for work counts.
 
-    Attributes:
-        part: the part.
-
     Args:
-        part: the part.
         stuck: indices of images that have been found to be decoded without an end: they are not tried again.
     """
 

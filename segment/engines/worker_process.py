@@ -44,7 +44,6 @@ class Setup:
     """Configuration of a worker process.
 
     Attributes:
-        task, weights: the run and its model.
         threads: CPU threads of one call of the model.
         streams: number of workers in the process, each a thread; they share one loaded model.
         share: the fraction of the node's memory that it may use when memory is short, 0-1; see `guard_process`.
@@ -127,7 +126,6 @@ class WorkerProcess:
         """Let the process load the model and ask for work.
 
         Args:
-            setup: a pickled `Setup`.
             on_message: called from a thread with each message of the process; None, the last one, means it has ended.
         """
         self._sender.submit(self._connection.send_bytes, setup)

@@ -34,7 +34,6 @@ def decode_image(data: bytes, spec: Input | None, max_pixels: int, fit: Fit | No
             three bands: red, green, blue.
         spec: the card's input; None for RGB.
         max_pixels: limit that is checked by the header before any pixel is decoded.
-        fit: see `decode_picture`.
 
     Returns:
         Pixels `uint8[H, W, 3]`, or `uint8[H, W, number of bands]`; 16-bit bands are mapped from `band_range` to 0-255.
@@ -63,11 +62,7 @@ def _check_page(page: TiffPage, segments: TiffSegments, max_pixels: int) -> tupl
 
 
 def with_bands(picture: Picture, spec: Input | None) -> Picture:
-    """Return an RGB image as a card reads it.
-
-    Raises:
-        SampleError: `bands` or `band_type`.
-    """
+    """Return an RGB image as a card reads it. Raises SampleError: `bands` or `band_type`."""
     if spec is None or spec.bands is None:
         return picture
     return replace(picture, pixels=_as_bytes(_chosen(picture.pixels, spec), spec))

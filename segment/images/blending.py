@@ -59,7 +59,6 @@ class NearestCentre:
         self._strip = Strip(np.empty((0, columns.length), np.uint8))
 
     def put(self, row: int, column: int, tile: Tile) -> None:
-        """See `Blending.put`."""
         (top, bottom), (left, right) = self._rows.cuts[row : row + 2], self._columns.cuts[column : column + 2]
         if column == 0:
             shape = (bottom - top, self._columns.length)
@@ -72,7 +71,6 @@ class NearestCentre:
             self._strip.confidence[:, left:right] = tile.confidence[own]
 
     def finish_row(self, row: int) -> Strip:
-        """See `Blending.finish_row`."""
         return self._strip
 
 
@@ -91,7 +89,6 @@ class HighestConfidence:
         self._scores = np.zeros((rows.inside, columns.length), np.uint16)
 
     def put(self, row: int, column: int, tile: Tile) -> None:
-        """See `Blending.put`."""
         assert tile.confidence is not None, "the session is opened with confidence"
         height, width = self._window.shape
         inside, left = np.s_[:height, :width], self._columns.starts[column]
@@ -103,7 +100,6 @@ class HighestConfidence:
         np.copyto(self._scores[held], weighted, where=better)
 
     def finish_row(self, row: int) -> Strip:
-        """See `Blending.finish_row`."""
         done = _rows_done(self._rows, row)
         strip = Strip(self._classes[:done].copy(), self._levels[:done].copy())
         _move_up((self._classes, self._levels, self._scores), done)
@@ -117,10 +113,6 @@ class HighestMean:
     tiles makes no difference. The class that a tile gives a pixel counts one step more than its probability: where one
     tile decides alone, its class stays, though rounding makes two probabilities equal. Confidence is averaged alike.
     It holds a sum for each class and pixel of one row of tiles.
-
-    Args:
-        rows, columns: the tiles.
-        classes: number of classes.
 
     Raises:
         SampleError: the sums do not fit `MOST_SUMS`.
@@ -138,7 +130,6 @@ class HighestMean:
         self._has_levels = False
 
     def put(self, row: int, column: int, tile: Tile) -> None:
-        """See `Blending.put`."""
         assert tile.probabilities is not None, "the session is opened with probabilities"
         height, width = self._window.shape
         inside, left = np.s_[:height, :width], self._columns.starts[column]
@@ -155,7 +146,6 @@ class HighestMean:
             self._weight[held] += self._window
 
     def finish_row(self, row: int) -> Strip:
-        """See `Blending.finish_row`."""
         done = _rows_done(self._rows, row)
         best, mask = self._sums[0, :done].copy(), np.zeros((done, self._columns.length), np.uint8)
         for index, sums in enumerate(self._sums[1:, :done], 1):

@@ -18,11 +18,7 @@ _MOST_BLOCKS = 1 << 14  # of a GIF before its first frame, of up to 255 bytes
 
 
 def check_structure(data: bytes) -> None:
-    """Refuse a file by its structure, before its header is opened.
-
-    Raises:
-        SampleError: `too_much_work`.
-    """
+    """Refuse a file by its structure, before its header is opened. Raises SampleError: `too_much_work`."""
     kind = image_format(data)
     if kind == "JPEG":
         check_segments(data)

@@ -26,7 +26,6 @@ def read_label(
     """Read the pixels of a label, upright, and its remarks: codes of `segment.output.remarks.REMARKS`.
 
     Args:
-        data: encoded label.
         size: (height, width) of the image, upright.
         image_orientation: EXIF orientation of the image, 1-8.
         as_colour: read grey and palette images as the colours they show.

@@ -50,7 +50,6 @@ def read_label_pixels(header: Image.Image, data: bytes, orientation: int, *, as_
 
     Args:
         header: as opened from `data`, not loaded.
-        data: encoded label.
         orientation: its EXIF orientation.
         as_colour: read grey and palette images as the colours they show.
 
@@ -222,11 +221,7 @@ def _with_sign(values: NDArray[Any], is_signed: bool) -> NDArray[Any]:
 
 
 def _whole(values: NDArray[Any]) -> NDArray[Any]:
-    """Return whole numbers.
-
-    Raises:
-        SampleError: `label_value` for fractions, NaN and infinity.
-    """
+    """Return whole numbers. Raises SampleError: `label_value` for fractions, NaN and infinity."""
     if values.dtype.kind != "f":
         return values
     odd = values[~(np.isfinite(values) & (values == np.floor(values)))]
@@ -236,11 +231,7 @@ def _whole(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _eight_bit_values(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return values as bytes.
-
-    Raises:
-        SampleError: `label_value` for values outside 0-255.
-    """
+    """Return values as bytes. Raises SampleError: `label_value` for values outside 0-255."""
     if values.dtype == np.uint8:
         return values
     whole = _whole(values)

@@ -12,7 +12,6 @@ def unambiguous(remap: Mapping[str, str | int], parse: Callable[[str | int], int
 
     Args:
         remap: of which a value or colour may be written in several ways: `7` and `"07"`, `"#400080"` and `"64,0,128"`.
-        parse: of its targets.
     """
     entries = sorted(((str(key), target) for key, target in remap.items()), key=lambda entry: entry[0])
     first: dict[int | Colour | str, tuple[str, str | int]] = {}

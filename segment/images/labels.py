@@ -62,7 +62,6 @@ class LabelDecoder:
     decoder returns, unless the remap says what it means.
 
     Args:
-        classes: the model's classes.
         encoding: `auto`, `index` or `colour`.
         remap: from a label value (`"7"`) or colour (`"64,0,128"` or `"#400080"`) to a class name, a class
             index, or `"ignore"`. Values and colours that it does not name keep their meaning; `"*"` names all of them.
@@ -141,7 +140,6 @@ class LabelDecoder:
         """Decode the label of an image.
 
         Args:
-            data: encoded label.
             height, width: size of the image, upright, in pixels.
             image_orientation: EXIF orientation of the image, 1-8.
 

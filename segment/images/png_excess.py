@@ -46,11 +46,7 @@ def check_png(data: bytes) -> None:
 
 
 def check_png_pixels(data: bytes) -> None:
-    """Refuse a PNG that unpacks to more than its pixels.
-
-    Raises:
-        SampleError: `too_much_work`.
-    """
+    """Refuse a PNG that unpacks to more than its pixels. Raises SampleError: `too_much_work`."""
     pixels = b"".join(data[start:end] for kind, start, end in chunks(data) if kind == b"IDAT")
     if len(pixels) > _SMALL and (size := _pixel_bytes(data)) is not None:
         most = size + _SLACK

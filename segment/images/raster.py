@@ -90,7 +90,6 @@ class ShrunkRaster:
     tiles overlap.
 
     Args:
-        raster: the other one.
         factor: height and width of a block, 1 or more. Where the last ones would reach beyond the raster, its last row
             or column is repeated.
     """
@@ -103,7 +102,6 @@ class ShrunkRaster:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """See `Raster`."""
         return self._raster.remarks
 
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:

@@ -22,7 +22,6 @@ class Region:
     Attributes:
         label, prediction: class indices.
         left, top, width, height: its box, in pixels.
-        pixels: number.
         disc: pixels of the largest disc within it: small for the thin seams along the outlines of objects, however
             long they are, and large for whole objects.
         pixel: `bool[height, width]`, which pixels of the box are its own.

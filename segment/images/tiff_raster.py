@@ -47,7 +47,6 @@ def open_raster(
         file: seekable, and best without a buffer; it stays open as long as the raster is read.
         max_pixels: limit that is checked by the header before any pixel is decoded.
         most_by_window: the same for a TIFF that is read by window; by default `max_pixels`.
-        reader: of its pixels.
 
     Raises:
         SampleError: as `segment.images.codec.decode_picture`.
@@ -97,8 +96,6 @@ class TiffWindows:
     So windows that go from left to right and from top to bottom decode every segment once.
 
     Args:
-        page: of the file.
-        segments: of the page.
         orientation: that is applied, 1-8.
         decode: decodes an excerpt of the segments: `uint8[h, w]` or `uint8[h, w, n]`.
 
@@ -154,11 +151,6 @@ def _paste(window: NDArray[np.uint8], segment: NDArray[np.uint8], top: int, left
 
 class TiffRaster:
     """A TIFF as a `Raster`: windows are the same pixels as those of the decoded file.
-
-    Args:
-        page: of the file.
-        max_pixels: of the image.
-        reader: of its pixels.
 
     Attributes:
         height, width: upright, in pixels.

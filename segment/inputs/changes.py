@@ -41,7 +41,6 @@ class Known:
     """The input that a plan covers. `images_to_plan` and `objects_to_plan` compare it with the input of today.
 
     Attributes:
-        parts: the planned parts.
         stale: ids of parts whose input has changed. A part is committed as a whole, so all of its remaining input is
             planned again.
         new, replaced, gone: numbers of images that were not planned, have other content now, or do not exist any more.

@@ -49,7 +49,6 @@ class Discovery:
 
     Attributes:
         each_part: all parts, shard by shard, in order; may be read several times, each of which takes its time.
-        images: number of images.
         labelled: number of images with a label; None where it is unknown until rows are read (Parquet).
         warnings: one line for each problem, with counts.
         notes: one line for each decision.

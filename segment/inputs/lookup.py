@@ -89,7 +89,6 @@ def look_up_sorted(
 
     Args:
         wanted: folder (`parent_url`), URL and any value of each, sorted; more than fit into memory.
-        store: where they are.
 
     Raises:
         StoreError, UsageError: an error that concerns other objects, too.

@@ -22,7 +22,6 @@ def scope_of(input: str, options: InputOptions) -> Scope:  # noqa: A002
     and no link leads outside, but for the list itself.
 
     Args:
-        input: path or URL, as `Job.input`.
         options: `labels`, `label_pattern` and `allow_input` count.
     """
     url, *labels = (unsigned(to_url(text)) for text in (input, options.labels) if text is not None)

@@ -194,7 +194,6 @@ def spans_to_read(part: Part, max_bytes: int, large: Mapping[Span, Span] | None 
     """Return the spans of images, labels and kept metadata of a part, without members that have a fault at plan time.
 
     Args:
-        part: the part.
         max_bytes: limit for each of them.
         large: spans that are not read, and have no limit, with where they are.
     """

@@ -88,8 +88,6 @@ def fetch_once(file: WeightsFile, target: Path, store: Store, report: Progress) 
     Args:
         file: URL, size and digest.
         target: path in the cache. Its content is verified at each call, and downloaded again if it is damaged.
-        store: reads the URL.
-        report: see `load_weights`.
 
     Raises:
         FileNotFoundError: there is no file at the URL.

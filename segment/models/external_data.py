@@ -56,11 +56,7 @@ def embed_external_data(graph: bytes, read: Callable[[str], bytes]) -> bytes:
 
 
 def parse_model(data: bytes) -> ModelProto:
-    """Parse the bytes of an .onnx file.
-
-    Raises:
-        ModelError: the bytes cannot be parsed.
-    """
+    """Parse the bytes of an .onnx file. Raises ModelError: the bytes cannot be parsed."""
     import onnx  # takes half a second, and most runs do not need it
 
     try:

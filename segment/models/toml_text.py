@@ -16,7 +16,6 @@ def card_to_toml(card: ModelCard, head: str) -> str:
     """Return a card as the text of a TOML file, without the values that are defaults.
 
     Args:
-        card: the card.
         head: comment at the top.
     """
     values = card.model_dump(mode="json", exclude_defaults=True, exclude_none=True)

@@ -71,7 +71,6 @@ def load_weights(
     """Load a model's weights: the user's file, or the card's files, which are downloaded once and verified.
 
     Args:
-        card: the model's card.
         reference: path or URL of an .onnx, .xml (its .bin beside it), .bin (its .xml beside it) or .tflite file;
             None for the files that the card names. Only the card's files must match its digests.
         store: reads URLs; the default has no storage options.

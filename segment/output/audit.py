@@ -61,7 +61,6 @@ class Audit:
         shards, parts, images, errors, scored: totals over the committed parts.
         unfinished: the work that is left, in one line; None if there is none.
         wrong: one line per fault. Of a frequent kind, the first few and one line with the number of the others.
-        faults: number of faults.
         read: the extent of a deep audit; None otherwise.
         left_out: objects and images of the input that are not planned, by reason. They are no fault.
         unchecked: what could not be checked, a line each.
@@ -103,7 +102,6 @@ def audit_run(ledger: Ledger, *, deep: bool = False, key: PublicKey | None = Non
     must be the one that was counted, and reads the ids of Parquet from the input again, where that is unchanged.
 
     Args:
-        ledger: of the run.
         deep: read every byte of every object; otherwise sizes, and all columns but the masks.
         key: must have signed `_SUCCESS`.
 
@@ -235,14 +233,7 @@ def _add_wrong_counts(plan: Plan, stats: Mapping[str, ShardStats], faults: Fault
 class _RowAudit:
     """Checks the rows of all committed parts, several at once.
 
-    Args:
-        ledger, plan, card: of the run.
-        auditor: of its parts.
-        faults: collects the faults.
-
     Attributes:
-        rows: rows read.
-        unseen: see `Read.unseen`.
         others: sum over the shards without statistics.
     """
 

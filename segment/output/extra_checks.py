@@ -28,7 +28,6 @@ class Beside:
         classes: indices of the classes of its mask, as far as that is known.
         has_mask: whether it has one.
         confusion: its counts; None without.
-        ignored: indices of ignored classes.
         planned: what the plan holds of its metadata; empty where the input holds it.
     """
 
@@ -44,10 +43,8 @@ def wrong_extra(found: Beside, extra: ExtraColumns, keep: Sequence[str], classes
     """Return the first kind of values that cannot be those of their row; `""` if all may be.
 
     Args:
-        found: the row.
         extra: columns of the run.
         keep: as `Job.keep`.
-        classes: number of classes.
     """
     if extra.confidence and not _fits_confidence(found, classes):
         return "confidence"

@@ -110,11 +110,7 @@ class Ledger(RunFolder):
         return self.store.exists(self.url("plan.parquet"))
 
     def read_plan(self) -> Plan | None:
-        """Return the frozen plan, or None if there is none yet.
-
-        Raises:
-            SegmentError: the file is damaged.
-        """
+        """Return the frozen plan, or None if there is none yet. Raises SegmentError: the file is damaged."""
         url = self.url("plan.parquet")
 
         def read() -> Plan:
@@ -177,7 +173,6 @@ class Ledger(RunFolder):
         A finished shard costs one key of a listing; the folders of the others are listed.
 
         Args:
-            plan: the planned parts.
             finished: `finished_shards()`, if the caller has it already.
         """
         finished = self.finished_shards() if finished is None else finished
@@ -288,7 +283,6 @@ class Ledger(RunFolder):
         """Read the rows of a committed part; only the given columns are fetched (None: all).
 
         Args:
-            shard, part, columns: which.
             size: of the file in bytes, if it was listed: a small file is read by one request. That of a larger one is
                 looked up, as a driver may have written it anew since.
 

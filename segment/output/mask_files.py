@@ -61,7 +61,6 @@ def read_mask(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.
     """Return the mask of a row as `uint8[H, W]` of class indices.
 
     Args:
-        store, output: of the run.
         mask: the row's struct of `bytes` and `path`.
 
     Raises:
@@ -111,11 +110,7 @@ def _opened(store: Store, output: str, path: str) -> Iterator[MaskFile]:
 
 
 def read_mask_file(store: Store, output: str, path: str) -> bytes:
-    """Return the bytes of the file that a row points to.
-
-    Raises:
-        SegmentError: it is damaged or lost.
-    """
+    """Return the bytes of the file that a row points to. Raises SegmentError: it is damaged or lost."""
     digest = _digest_in(path)
     data = store.read_if_exists(join_url(output, path), most=MOST)
     if data is None:
@@ -155,7 +150,6 @@ def wrong_mask_files(part: Part, paths: Mapping[int, str], files: Mapping[str, S
     """Yield the faults of the files that the rows of a part point to: kind and words, as `row_checks.wrong_rows`.
 
     Args:
-        part: the planned part.
         paths: those of `mask_paths`.
         files: the objects that were found at these paths.
     """

@@ -115,7 +115,6 @@ def mask_fields(
         size: (height, width) of the page.
         offsets, sizes: of its tiles, in bytes, row by row.
         palette: as in `MaskWriter`.
-        georeference: of the page.
         big: whether the file is a BigTIFF.
         reduced: whether it is an overview of the page before.
     """
@@ -225,7 +224,6 @@ class MaskFile:
 
     Attributes:
         size: (height, width) in pixels.
-        georeference: as it was given.
 
     Raises (every method):
         TiffError: the file is damaged.

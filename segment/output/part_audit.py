@@ -47,7 +47,6 @@ class PartAudit:
     """What the audit of a part found.
 
     Attributes:
-        part: the part.
         found: its rows; None if its file is damaged.
         faults: of its file and its masks.
         objects: the objects that were read whole: the masks file, then masks in files of their own. Empty unless deep.
@@ -79,7 +78,6 @@ class PartAuditor:
     Args:
         ledger: of the run; its `digests` are what the objects must have, where they are known.
         run: `run.json`.
-        card: of the model.
         deep: read every byte; otherwise all columns but the masks.
         with_input: compare the ids of Parquet with the input, if `deep`.
     """

@@ -33,11 +33,7 @@ def part_tables(
 
 
 def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]) -> pa.Table:
-    """Read the given columns of a committed part.
-
-    Raises:
-        SegmentError: its masks file is damaged or lost.
-    """
+    """Read the given columns of a committed part. Raises SegmentError: its masks file is damaged or lost."""
     try:
         return ledger.read_rows(shard, part, columns)
     except FileNotFoundError:

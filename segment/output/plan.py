@@ -37,7 +37,6 @@ class Plan:
 
     Attributes:
         table: one row per part, of `PLAN_SCHEMA` without members.
-        left_out, unindexed: as given.
     """
 
     def __init__(self, rows: pa.Table, left_out: Sequence[LeftOut] = (), unindexed: Unindexed | None = None) -> None:

@@ -84,7 +84,6 @@ def follow_input(ledger: Ledger, plan: Plan, known: Known, found: Discovery) -> 
     update can finish one that was killed.
 
     Args:
-        ledger, plan: of the run.
         known: the planned input, compared with the current one by `found`.
         found: the parts of new and replaced input.
 

@@ -17,16 +17,12 @@ class PartResult:
     """The result of a part, for progress and timings. It is no proof of a commit; only the store is.
 
     Attributes:
-        part, shard: ids.
-        images: rows written.
         tiles: tiles segmented, by a card with `input.tiles`; else 0.
         tiles_left, seconds_left: tiles that a probe left out, and the seconds that they would have taken.
-        errors: error rows by code.
         error_texts: text of the first error row, by code.
         remarks: images by code of `segment.output.remarks.REMARKS`.
         labelled: images whose label was used.
         confusion: counts of the part; None if it was not computed in this attempt.
-        seconds: seconds by stage.
         read_bytes, written_bytes: bytes of encoded input and of the masks file.
         retries: repeated requests to stores since the last result of the worker, by kind.
         host: host of the worker.

@@ -31,8 +31,6 @@ def wrong_rows(
 
     Args:
         table: the rows, with the file's metadata; all columns if `deep`, else all but the masks.
-        part: the planned part.
-        fingerprint: of the run.
         ids: ids of the part's images in the input, if the plan does not hold them.
         deep: check the schema, too.
         extra: columns of the run beside those of every run.

@@ -25,10 +25,6 @@ _IS_MASK = re.compile(r"(^|/)_[^/]*\.tif$")  # in a file of its own
 class RunFolder:
     """Finds and writes the objects of the run below one output prefix.
 
-    Args:
-        store: the store of the output.
-        output: absolute URL of the prefix.
-
     Attributes:
         digests: what is known of the run's objects; grows as they are written and read.
     """

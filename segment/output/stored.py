@@ -15,7 +15,6 @@ class Stored(NamedTuple):
 
     Attributes:
         path: below the output, such as `masks/<shard>/<part>.parquet`.
-        size: bytes.
         sha256: SHA-256 of the bytes, 32 bytes.
         md5: MD5 of the bytes, 16 bytes. It proves nothing; many stores list it as the ETag, which so costs no reading.
         rows: rows of a Parquet file; None of any other object.

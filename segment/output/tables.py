@@ -101,11 +101,7 @@ class ShardStats:
 
 
 class StatsSum:
-    """Sums statistics one by one, without keeping their confusion matrices.
-
-    Args:
-        classes: number of classes, C.
-    """
+    """Sums statistics one by one, without keeping their confusion matrices."""
 
     def __init__(self, classes: int) -> None:
         self._counts = Confusion.zeros(classes).counts

@@ -38,7 +38,6 @@ class RunFacts:
     """What the checks know of a run.
 
     Attributes:
-        card: of the model.
         mask_size: `source` or `model`: the size at which masks are stored.
         extra: columns beside those of every run.
         keep: what is kept of metadata, as `Job.keep`.
@@ -95,7 +94,6 @@ def wrong_values(
 
     Args:
         table: of a masks file, with a row for each image of the part.
-        part: the planned part.
         run: what is known of the run.
         files: masks in files of their own by path; None if no mask is checked, and the table has none.
     """

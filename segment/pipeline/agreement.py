@@ -61,11 +61,9 @@ def try_runtimes(
     """Segment images on each runtime, in a process of its own; nothing is written.
 
     Args:
-        task, weights: of the run.
         part: the images; the last ones are left out if the first take long.
         runtimes: the runtimes, at least one; the last one is the reference.
         rivals: runtimes that are tried, too, if an image takes more than `worth` seconds on the first one.
-        worth: see `rivals`.
 
     Returns:
         What was tried, and the reference, which is one of it.

@@ -29,7 +29,6 @@ def image_extras(
     Args:
         mask: `uint8[output height, output width]`, as the model gives it.
         confidence, probabilities: of the same size; see `Masks`.
-        card: the model's card.
         size: (height, width) of the image.
         at_source: resize PNGs to this size, as masks are.
         maps: encode the confidence of every pixel, too.
@@ -63,11 +62,7 @@ def confidence_at_source(
 
 
 class ConfidenceSums:
-    """Adds up the confidence of an image, which may come in strips.
-
-    Args:
-        classes: number of classes.
-    """
+    """Adds up the confidence of an image, which may come in strips."""
 
     def __init__(self, classes: int) -> None:
         self._pixels, self._sums = np.zeros(classes, np.int64), np.zeros(classes, np.int64)

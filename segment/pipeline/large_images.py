@@ -48,8 +48,6 @@ class TiledImages:
     """Makes the rows of images, one image after the other, by a card with `input.tiles`.
 
     Args:
-        task: the run.
-        session: of its model.
         labels: decodes labels.
 
     Attributes:
@@ -64,7 +62,6 @@ class TiledImages:
         """Segment an image, and score it if it has a label. A fault of any tile is the image's.
 
         Args:
-            part: of the image.
             sample: the image as read.
             clock: takes the time of the stages and the number of tiles.
             step: called before each batch of tiles; what it raises ends the image.
@@ -149,7 +146,6 @@ class _StripCounts:
     """Counts the pixels of a mask, strip by strip from the top, by label and prediction; without a label all are void.
 
     Args:
-        task: the run.
         size: (height, width) of the mask.
 
     Attributes:

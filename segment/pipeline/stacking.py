@@ -18,7 +18,6 @@ def stack(images: list[NDArray[np.uint8]], spec: Input) -> Arrays:
 
     Args:
         images: `uint8[H, W, 3]`, C-contiguous.
-        spec: the card's input.
     """
     if spec.is_dynamic:
         return images

@@ -259,7 +259,6 @@ def compared(
         mask: `uint8[output height, output width]`, as the model gives it.
         at_source: `uint8[H, W]`, the mask at the image's size; not used where the card is scored at the model's size.
         label: `uint8[H, W]` of class indices and `VOID`, or None.
-        card: the model's card.
     """
     if card.metric.resolution == "source":
         return at_source, label

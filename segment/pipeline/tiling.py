@@ -28,7 +28,6 @@ class TiledImage:
     next to padding.
 
     Args:
-        raster: the image.
         session: of a card with `input.tiles`.
         batch_size: tiles per call of the session.
 
@@ -90,11 +89,7 @@ class TiledImage:
         return np.stack([pad_as_card(band[:, left : left + width], spec) for left in lefts])
 
     def _put(self, row: int, column: int, found: Predicted) -> None:
-        """Take what the model gives for a tile, at the tile's size.
-
-        Raises:
-            SampleError: it cannot be used.
-        """
+        """Take what the model gives for a tile, at the tile's size. Raises SampleError: it cannot be used."""
         if found.fault:
             at = f"row {self._rows.starts[row] * self._shrink}, column {self._columns.starts[column] * self._shrink}"
             raise SampleError(found.fault, f"in the tile at {at}")

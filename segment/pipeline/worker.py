@@ -48,7 +48,6 @@ class Worker:
     """Runs whole parts with one session; meanwhile the next part is read and the last one written.
 
     Args:
-        task: what to do.
         session: the loaded model; may be shared with other workers if it has a stream for each. None for a worker that
             only reads and commits.
         precision: of the session.
@@ -83,7 +82,6 @@ class Worker:
         and abandons its part, which is not committed then.
 
         Args:
-            parts: the parts.
             report: called with each result, from any thread, as soon as the part is committed.
         """
         with Background("read") as reader, Background("write") as writer:
@@ -277,8 +275,6 @@ def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int 
     """Load the model and return a worker.
 
     Args:
-        task: the run.
-        weights: of the model.
         threads: CPU threads of one call of the model.
         streams: number of workers that share the session.
 

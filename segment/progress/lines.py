@@ -36,7 +36,6 @@ class QuietProgress(Progress):
     """Shows warnings only."""
 
     def note(self, message: str) -> None:
-        """See `Progress.note`."""
         if message.startswith("warning:"):
             _print(message, sys.stderr)
 
@@ -45,7 +44,6 @@ class LogProgress(Progress):
     """Logs notes and warnings, for programs that no person watches."""
 
     def note(self, message: str) -> None:
-        """See `Progress.note`."""
         is_warning = message.startswith("warning: ")
         log.log(logging.WARNING if is_warning else logging.INFO, "%s", on_terminal(message.removeprefix("warning: ")))
 
@@ -61,11 +59,9 @@ class PlainProgress(Progress):
         self._lock = threading.Lock()
 
     def note(self, message: str) -> None:
-        """See `Progress.note`."""
         _print(message, self._stream)
 
     def download(self, name: str, done: int, total: int) -> None:
-        """See `Progress.download`."""
         if self._is_due() or done == total:
             self._show_download(name, done, total)
 
@@ -74,17 +70,14 @@ class PlainProgress(Progress):
         self.note(f"fetching {name}: {done / 1e6:.1f}{of} MB")
 
     def begin(self, tally: Tally) -> None:
-        """See `Progress.begin`."""
         self._tally = tally
         self._last = -math.inf
 
     def update(self, tally: Tally) -> None:
-        """See `Progress.update`."""
         if self._is_due():
             self._show(tally)
 
     def tick(self) -> None:
-        """See `Progress.tick`."""
         tally, request = self._tally, inflight.slow_request()
         started = tally is not None and tally.has_begun
         if (started or request) and self._is_due():
@@ -107,11 +100,9 @@ class PlainProgress(Progress):
             return True
 
     def stopping(self) -> None:
-        """See `Progress.stopping`."""
         self.note(_STOPPING)
 
     def end(self, tally: Tally) -> None:
-        """See `Progress.end`."""
         self._tally = None
         self._show(tally)
 
@@ -129,13 +120,11 @@ class JsonProgress(PlainProgress):
         self._events = {"warning", "end", "error", "log"} if quiet else None
 
     def note(self, message: str) -> None:
-        """See `Progress.note`."""
         kind, _, words = message.partition(": ")
         is_warning = kind == "warning"
         self._write("warning" if is_warning else "note", message=words if is_warning else message)
 
     def phase(self, words: str) -> None:
-        """See `Progress.phase`."""
         self._write("phase", message=words)
 
     def _show_download(self, name: str, done: int, total: int) -> None:
@@ -151,16 +140,13 @@ class JsonProgress(PlainProgress):
         )  # fmt: skip
 
     def stopping(self) -> None:
-        """See `Progress.stopping`."""
         self._write("stopping", message=_STOPPING)
 
     def end(self, tally: Tally) -> None:
-        """See `Progress.end`."""
         self._tally = None
         self._write("end", **_facts(tally))
 
     def failed(self, message: str, exit_code: int) -> None:
-        """See `Progress.failed`."""
         self._write("error", message=message, exit_code=exit_code)
 
     def log(self, line: str) -> None:
@@ -193,7 +179,6 @@ class LoggedLines(io.TextIOBase):
         self._partial = threading.local()  # the unfinished line of each thread
 
     def write(self, text: str) -> int:
-        """See `io.TextIOBase.write`."""
         *lines, rest = (getattr(self._partial, "text", "") + text).splitlines(keepends=True) or [""]
         if rest.endswith(("\n", "\r")):
             lines, rest = [*lines, rest], ""
@@ -211,11 +196,9 @@ class LoggedLines(io.TextIOBase):
             self._log(line.rstrip())
 
     def writable(self) -> bool:
-        """See `io.IOBase.writable`."""
         return True
 
     def fileno(self) -> int:
-        """See `io.IOBase.fileno`."""
         return self._stream.fileno()
 
 

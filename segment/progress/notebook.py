@@ -22,31 +22,25 @@ class NotebookProgress(Progress):
         self._drawn = 0.0
 
     def note(self, message: str) -> None:
-        """See `Progress.note`."""
         print(on_terminal(message))
 
     def download(self, name: str, done: int, total: int) -> None:
-        """See `Progress.download`."""
         if done == total:
             self.note(f"fetched {name}, {total / 1e6:.1f} MB")
 
     def begin(self, tally: Tally) -> None:
-        """See `Progress.begin`."""
         self._tally = tally
         self._draw(tally)
 
     def update(self, tally: Tally) -> None:
-        """See `Progress.update`."""
         if time.monotonic() - self._drawn > 0.5:
             self._draw(tally)
 
     def tick(self) -> None:
-        """See `Progress.tick`."""
         if self._tally is not None:
             self.update(self._tally)
 
     def end(self, tally: Tally) -> None:
-        """See `Progress.end`."""
         self._tally = None
         self._draw(tally)
 

@@ -23,10 +23,8 @@ class SafeConsole(Console):
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """See `rich.console.Console.render_str`."""
         return super().render_str(on_terminal(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """See `rich.console.Console.render`."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(on_terminal(segment.text), segment.style)

@@ -72,7 +72,6 @@ class Tally:
     """The counts of a running attempt, for display; only the ledger proves what is committed.
 
     Attributes:
-        card: of the model.
         images: planned images.
         done: committed images, including those of earlier attempts.
         resumed: images committed by earlier attempts.

@@ -35,18 +35,15 @@ class TerminalProgress(Progress):
         )  # fmt: skip
 
     def note(self, message: str) -> None:
-        """See `Progress.note`."""
         style = "yellow" if message.startswith("warning:") else None
         self._console.print(message, style=style, markup=False, highlight=False, overflow="fold")
 
     def phase(self, words: str) -> None:
-        """See `Progress.phase`."""
         self._phase, self._since = words, time.monotonic()
         self._fetching = None  # a download of unknown size has no last call
         self._live.start()
 
     def download(self, name: str, done: int, total: int) -> None:
-        """See `Progress.download`."""
         self._fetching = (name, done, total)
         self._live.start()
         if done == total:
@@ -55,22 +52,18 @@ class TerminalProgress(Progress):
             self.note(f"fetched {name}, {total / 1e6:.1f} MB")
 
     def begin(self, tally: Tally) -> None:
-        """See `Progress.begin`."""
         self._tally, self._fetching = tally, None
         self._live.start()
 
     def stopping(self) -> None:
-        """See `Progress.stopping`."""
         self.phase("stopping: a second Ctrl-C ends at once")
         self._is_stopping = True
 
     def end(self, tally: Tally) -> None:
-        """See `Progress.end`."""
         self._tally, self._phase = None, ""
         self.note(tally.line())
 
     def close(self) -> None:
-        """See `Progress.close`."""
         self._live.stop()
 
     def _draw(self) -> RenderableType:

@@ -17,7 +17,6 @@ class Asked:
     Attributes:
         calibrate: path or URL of the images that calibrate; None takes them from the job's input, and evaluates others.
         images: number of these.
-        method: see `docs/quantize.md`.
         evaluate_images: number of images on which the price is measured, at most.
         max_drop: largest loss of mIoU, in points (per cent).
         min_agreement: smallest share of pixels that keep their class, 0-1, where no image is labelled.

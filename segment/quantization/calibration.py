@@ -72,7 +72,6 @@ class Calibration:
     times.
 
     Args:
-        places: of the images.
         job: says how they are read.
         card: the card; one with tiles gives a few tiles of each image.
         store: reads them.

@@ -24,9 +24,7 @@ class NetworkInputs:
     """The numbers that a graph gets for each array of a calibration.
 
     Args:
-        card: the card.
         entry: the graph's input.
-        calibration: the images.
     """
 
     def __init__(self, card: ModelCard, entry: Port, calibration: Calibration) -> None:

@@ -102,8 +102,6 @@ def quantised_card(
         card: that of the source. Its published score is that of other weights, so it is left out.
         source: the weights that were quantised.
         files: the new files by name.
-        calibration: the images.
-        method, settings, seed: see `Quantisation`.
     """
     made = Quantisation(
         source=basename(source.origin),

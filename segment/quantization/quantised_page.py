@@ -23,7 +23,6 @@ def render_quantisation(made: QuantisedModel, card: ModelCard, tasks: Sequence[T
 
     Args:
         made: the model and its price.
-        card: its card.
         tasks: of the runs that are compared.
     """
     values = page_values(made.comparison, tasks)

@@ -47,7 +47,6 @@ class QuantisedModel:
 
     Attributes:
         card: path or URL of its card; of no file if it was refused.
-        page: of the page.
         comparison: A is the source in f32; B and C are the quantised model, on each runtime that serves it.
         speeds: of source and quantised model.
         verdicts: one for each runtime.

@@ -14,11 +14,7 @@ _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "FakeQuantize", "ConvInteger
 
 
 def check_job(job: Job) -> None:
-    """Refuse what a job asks for and quantisation would not do.
-
-    Raises:
-        UsageError: the message says what to do.
-    """
+    """Refuse what a job asks for and quantisation would not do. Raises UsageError: the message says what to do."""
     if job.limit is not None or job.sample is not None:
         raise UsageError(
             "limit and sample choose images of a run, and quantisation chooses its own: leave them out, and say how "

@@ -34,7 +34,6 @@ class Candidate:
 
     Attributes:
         numbers: what it computes in: `f32`, `bf16` or `INT8`.
-        card, weights: the model.
         runtime: where it runs.
     """
 

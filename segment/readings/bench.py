@@ -48,9 +48,6 @@ class Bench:
     """Segments labelled images by different readings of a card, and counts pixels at the images' own size.
 
     Args:
-        card: the card.
-        weights: of the model.
-        runtime: of the model.
         max_pixels: limit of an image.
 
     Attributes:

@@ -26,10 +26,7 @@ class Checked:
     """A card, and what the labels say of it.
 
     Attributes:
-        card: the card.
         found: readings and scores.
-        labelled: the images.
-        runtime: of the model.
         takes_bytes: whether the graph takes bytes, so that value range and normalisation are inside it.
     """
 

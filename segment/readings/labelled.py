@@ -35,7 +35,6 @@ class Labelled:
     """An image with its label.
 
     Attributes:
-        name: of the image.
         data: the encoded image.
         label: `uint8[H, W]`, values that the sample's numberings read.
     """
@@ -68,7 +67,6 @@ class LabelledImages:
 
     Args:
         job: says where the images are and how labels are read.
-        card: the card.
         store: reads them.
         first: number of images that say how labels are numbered.
 

@@ -167,7 +167,6 @@ def search(bench: Bench, labelled: LabelledImages, start: Reading, images: int, 
 
     Args:
         bench: runs a reading.
-        labelled: images.
         start: what the card says.
         images: number of images to begin with.
         scalings: whether the normalisation may be another; false for a graph that takes bytes.

@@ -50,7 +50,6 @@ def print_report(report: RunReport, console: Console | None = None, page: str | 
     """Print the score and where the results are, then warnings, mIoU by convention, the classes and the first errors.
 
     Args:
-        report: of the run.
         console: where to; by default stdout.
         page: URL of the report's page; None if there is none.
     """

@@ -34,7 +34,6 @@ class Diversity(Generic[ItemT, ViewT]):
 
         Args:
             slots: images of which at most one is taken, the first one of those that look different.
-            most: number.
             draw: draws an image. Memory holds one image at a time, and what this returns.
         """
         taken: dict[int, tuple[PerceptualHash | None, DrawnT]] = {}

@@ -116,7 +116,6 @@ def draw_exhibit(
     """Draw the pictures of one image, as large as the budget allows.
 
     Args:
-        view: the image.
         masks: title and class indices `uint8[H, W]` of each mask.
         difference: kinds of differences, `uint8[H, W]`; None for no such picture.
         colours: of the pictures.

@@ -32,7 +32,6 @@ class Names:
 
     Args:
         ids: of all images, repeated where images share one. They take 8 bytes of memory each.
-        suffix: of the files.
     """
 
     def __init__(self, ids: Iterable[str], suffix: str = ".png") -> None:

@@ -21,7 +21,6 @@ def print_rows(
     """Print rows, the first of which is the head, without columns that are empty and those that do not fit.
 
     Args:
-        console: where to.
         rows: cells of the same number; the first cell of a row is a name, which may wrap between words.
         title: above the table.
         first: columns that are kept before the others, which are kept from left to right.

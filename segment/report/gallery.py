@@ -52,8 +52,6 @@ def gallery(ledger: Ledger, scores: ImageScores, task: Task, notable: Notable | 
     one is drawn, but in a small run. Memory holds one image at a time.
 
     Args:
-        ledger, task: of the run.
-        scores: of its images.
         notable: images that stand for the run; None to show none.
     """
     notable = notable or Notable()
@@ -114,7 +112,6 @@ def candidates(ranking: NDArray[np.intp], number: int) -> list[int]:
 
     Args:
         ranking: indices of images in the order of the input, best candidates first.
-        number: of images.
     """
     chosen: list[int] = ranking[:number].tolist()
     for image in ranking[number:_RANKED].tolist():
@@ -158,8 +155,6 @@ def exhibit(view: ImageView, card: ModelCard, remark: str = "") -> Exhibit:
     """Draw the pictures of one image.
 
     Args:
-        view: the image.
-        card: of the model.
         remark: why it is shown; may be empty.
     """
     classes = card.classes

@@ -31,7 +31,6 @@ def label_warnings(
 
     Args:
         confusion: counts of all committed parts.
-        card: of the model.
         remap: `label_remap` of the job.
         labelled: whether the input has labels, scored or not.
         so_far: whether the run is not finished.
@@ -50,7 +49,6 @@ def holds_labels(run: Mapping[str, Any], plan: Plan, store: Store) -> bool:
 
     Args:
         run: `run.json`.
-        plan: of the run.
         store: the store of the input.
     """
     options = InputOptions.of_run(run)

@@ -34,7 +34,6 @@ class OutlinedRegion:
     Attributes:
         error: the region.
         label, prediction: indices of its classes.
-        exhibit: its image.
         outline: SVG path of its outline, in pixels of the embedded pictures.
     """
 
@@ -61,7 +60,6 @@ def label_error_gallery(
     Of near-duplicate images one is drawn, but where there are few. Memory holds one image at a time.
 
     Args:
-        ledger, plan, task: of the run.
         parts: ids of committed parts.
         most_parts: look at the images of at most this many parts, evenly spread.
 

@@ -46,8 +46,6 @@ class LikelyError:
     """A region of an image whose label is likely wrong.
 
     Attributes:
-        id, shard: of the image.
-        label, prediction: class names.
         left, top, width, height: the box of the region, in pixels of the image.
         pixels: of the region.
         disc: share of the image that the largest disc within the region covers, 0-1.
@@ -116,7 +114,6 @@ def find_label_errors(
     """Find the most suspicious regions of a run, running or not.
 
     Args:
-        ledger, plan, task: of the run.
         number: of regions.
         images: of which masks and labels are read, at most.
         numbers: of the parts to look at; None for all that are committed.

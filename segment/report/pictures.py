@@ -40,7 +40,6 @@ class ImageView:
     """A committed image with its mask, source and label.
 
     Attributes:
-        id, uri: of the image.
         mask: `uint8[H, W]`, at the size of the image; of one in a file of its own some rows and columns, alone.
         photo: `uint8[H, W, 3]`, RGB; None if the source is gone, has changed, or cannot be read.
         label: `uint8[H, W]` of class indices and `VOID`; None without a label.

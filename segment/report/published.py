@@ -44,7 +44,6 @@ def compare_with_published(card: ModelCard, run: Mapping[str, Any], scored: int)
     """Compare a run with the protocol of its card's published score; None if the card has none.
 
     Args:
-        card: of the run.
         run: `run.json`.
         scored: number of scored images.
     """

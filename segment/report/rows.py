@@ -39,12 +39,10 @@ class ImageScores:
     """The scores of n images, 25 bytes each.
 
     Attributes:
-        plan: of the run.
         part: `int32[n]`, number of the part in the plan.
         position: `int32[n]`, row within the part.
         sound: `bool[n]`, False for error rows.
         miou: `float64[n]`, 0-1; NaN if unscored.
-        errors: error rows by code.
         planned: images of all given parts, including those that were not read.
         confidence: `float64[n]`, 0-1; NaN for error rows without a mask, and in a run without it.
     """
@@ -110,7 +108,6 @@ def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: 
     """Read the scores of the images of committed parts; masks are not fetched.
 
     Args:
-        ledger, plan: of the run.
         parts: ids of the parts.
         most_parts: read at most this many parts, evenly spread over the input.
 

@@ -247,7 +247,6 @@ def with_intervals(ledger: Ledger, plan: Plan, report: RunReport, most_parts: in
     """Return a report with the intervals of its scores, if any image has a label.
 
     Args:
-        ledger, plan, report: of the run.
         most_parts: leave the report as it is if it covers more parts: the counts of all their images are read.
 
     Raises:

@@ -19,9 +19,7 @@ def refuse_hopeless(tally: Tally, max_error_rate: float, output: str) -> None:
     """End a run early if it cannot succeed.
 
     Args:
-        tally: of the run.
         max_error_rate: share of images that may fail, 0-1.
-        output: URL of the run.
 
     Raises:
         TooManyErrors: too many images failed, or no label can be used; the message says what to change.
@@ -52,7 +50,6 @@ def failed_by_errors(failure: str, report: RunReport) -> TooManyErrors:
 
     Args:
         failure: what `too_many_errors` says.
-        report: of the run.
     """
     first = f"; the first is {shown(report.errors[0].id)}, {report.errors[0].error}" if report.errors else ""
     advice = "" if report.is_scored else label_advice((e.error for e in report.errors), report.output)
@@ -67,7 +64,6 @@ def label_advice(errors: Iterable[str], output: str) -> str:
 
     Args:
         errors: texts of error rows.
-        output: URL of the run.
     """
     codes = {code for error in errors if (code := error.partition(":")[0]).startswith(_LABEL)}
     if len(codes) != 1:

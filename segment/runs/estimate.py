@@ -74,7 +74,6 @@ def estimate(job: Job, progress: Progress, images: int = _PROBE) -> Estimate:
 
     Args:
         job: the job; its output is neither read nor written.
-        progress: the display.
         images: how many to segment, spread over the input; more where workers would get less than two each.
 
     Raises:

@@ -10,11 +10,7 @@ from segment.runs.resolve import make_engine
 
 
 class LazyEngine:
-    """Starts the engine on first use.
-
-    Args:
-        job, plan: of the run.
-    """
+    """Starts the engine on first use."""
 
     def __init__(self, job: Job, plan: Plan) -> None:
         self._job = job

@@ -46,8 +46,6 @@ def probe_output(store: Store, output: str, *, deletes: bool) -> list[str]:
     """Create an object below an output, read a range of it, list it and delete it.
 
     Args:
-        store: the store of the output.
-        output: absolute URL of the prefix.
         deletes: whether the run may delete committed objects; other runs work without this permission.
 
     Returns:

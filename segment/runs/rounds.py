@@ -44,8 +44,6 @@ class Rounds:
     Attributes:
         task, weights: of the workers.
         plan: the frozen plan; it grows while tars are indexed.
-        ledger: of the run.
-        progress: the display.
         max_error_rate: share of images that may fail, 0-1.
         index: indexes the next tars, so many of them, with `Engine.spread`.
     """

@@ -35,7 +35,6 @@ class ImageBoundaries:
     """The boundary counts of n images of C classes, of which those without a label have none.
 
     Attributes:
-        classes: C.
         fraction: of the diagonal.
         offsets: `int64[n + 1]`: the values of image i are `offsets[i]:offsets[i + 1]`.
         class_ids: `uint8[m]`.
@@ -165,7 +164,6 @@ class BoundarySums:
     """The boundary counts of a set of images, a block at a time; of the same draws as those of `ScoreSums`.
 
     Args:
-        classes: C.
         fraction: of the diagonal.
         chosen: classes over which the mean is taken; None for all.
         resamples: number; 0 for no intervals.

@@ -19,7 +19,6 @@ class ComparedImages:
     """What comes of comparing some images.
 
     Attributes:
-        images: number.
         agreement: A's masks as labels, B's as predictions: `pixel_accuracy` is the share of pixels that agree, and the
             IoU of a class that of both masks' pixels of it. None if masks were not compared.
         scores: of both runs and their change; None if no image is labelled in both.

@@ -23,7 +23,6 @@ class ImageCounts:
     """The counts of n images of C classes: 6 bytes a cell that is not zero, and the id.
 
     Attributes:
-        classes: C.
         ids: of the images, in the order of the input; an id may come in several shards.
         pixels: of the images, `int64[n]`: width times height, not those that were counted.
         offsets: `int64[n + 1]`: the cells of image i are `cells[offsets[i]:offsets[i + 1]]`.

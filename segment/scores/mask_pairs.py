@@ -155,8 +155,6 @@ def read_pairs(
 
     Args:
         a, b: the two runs.
-        matches: the images.
-        common: the classes.
         grouping: the classes that are compared, made from those of A's card.
         units: what resamples draw, by the rows of A.
         with_masks: count the pixels of the masks against each other; if not, no mask is read.

@@ -104,7 +104,6 @@ class PairSums:
 
         Args:
             a, b: counts of n images each, in the same order, by the classes of the cards.
-            units, draws: see `ScoreSums.add`.
             boundaries: of A and of B, by the classes of the cards; none where they are not compared.
         """
         labelled = [

@@ -97,7 +97,6 @@ def read_run_images(
     Error rows have no counts and are left out; images without a label have all their pixels in the void row.
 
     Args:
-        ledger, plan: of the run.
         parts: ids of the parts.
         classes: number of classes of the run's card.
         units: what resamples draw.
@@ -136,7 +135,6 @@ class RunSums:
     """A set of images of a run as it is scored, a block at a time.
 
     Args:
-        protocol, units: see `ScoreSums`.
         fraction: of the run's boundaries; None to score none.
     """
 

@@ -30,8 +30,6 @@ class Protocol:
     """How counts are scored.
 
     Attributes:
-        grouping: the classes.
-        convention: see `segment.metrics.conventions`.
         of_image: convention of the images' mIoU, of which `image-mean` takes the mean.
     """
 
@@ -76,7 +74,6 @@ class Scored:
         """Return what one must know of the intervals, one line each.
 
         Args:
-            names: of the classes.
             kind: of the units: `images` or `groups`.
         """
         units = count(self.units, kind[:-1])
@@ -207,9 +204,6 @@ class ClassUnits:
 
     With those of one alone, resamples would vary what is predicted elsewhere, and not how well the class is found.
 
-    Args:
-        classes: C.
-
     Attributes:
         several: `bool[C]`.
     """
@@ -240,7 +234,6 @@ class ScoreSums:
 
     Attributes:
         total: summed counts, by the classes of the card.
-        images: number.
     """
 
     def __init__(self, protocol: Protocol, resamples: int, *, grouped: bool) -> None:

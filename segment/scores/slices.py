@@ -71,7 +71,6 @@ def kept_name(by: str, kept: Iterable[str], option: str) -> str | None:
     """Return the name of the kept metadata that a slice or group asks for; None if it asks for something else.
 
     Args:
-        by: see `slices_by`.
         kept: the names of all metadata that the run keeps.
         option: its name in errors.
 

@@ -43,20 +43,12 @@ class Bounds:
         return min(SILENCE_SECONDS, self.seconds / 2)
 
     def check(self, size: int | None) -> None:
-        """Refuse an object by its size, declared or counted.
-
-        Raises:
-            TooManyBytes: it is larger than `most`.
-        """
+        """Refuse an object by its size, declared or counted. Raises TooManyBytes: it is larger than `most`."""
         if size is not None and size > self.most:
             raise TooManyBytes(f"could not read {redact_url(self.url)}: it has more than {self.most} bytes")
 
     async def within(self, read: Awaitable[T]) -> T:
-        """Await a read.
-
-        Raises:
-            TooSlow: it takes longer than `seconds`, though bytes arrive all the time.
-        """
+        """Await a read. Raises TooSlow: it takes longer than `seconds`, though bytes arrive all the time."""
         try:
             async with asyncio.timeout(self.seconds) as deadline:
                 return await read

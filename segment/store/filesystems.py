@@ -52,8 +52,6 @@ def open_filesystem(url: str, options: Mapping[str, Any], scope: Scope | None = 
     """Return the file system of a URL, and the object's path there.
 
     Args:
-        url: of the object.
-        options: of the store.
         scope: what redirects of http(s) may lead to; None for anywhere.
 
     Raises:

@@ -67,7 +67,6 @@ class ListedImage:
 
     Attributes:
         line: line of the list, for messages.
-        id: of the image.
         image, label: what the list names.
         meta: the values to keep.
         given: a digest of the image's URL as given, if it is http(s): signatures are not stored.
@@ -89,9 +88,6 @@ def digest_of(*given: str) -> str:
 class ListedImages:
     """The images of a list, in order; packed, so that there may be millions. They can be read again and again.
 
-    Args:
-        images: the images.
-
     Attributes:
         refused: an error of a look-up for each protocol that has one: that of the first URL by name.
     """
@@ -112,7 +108,6 @@ class ListedImages:
         """Find out which of the images and labels exist.
 
         Args:
-            store: where they are.
             note: is called with each image, when that is known of it.
 
         Raises:

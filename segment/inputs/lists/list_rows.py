@@ -42,7 +42,6 @@ class Rows:
 
     Attributes:
         names: column names, in order; `1`, `2` and so on while it is open whether the first row is a header.
-        number: of rows.
         each: the rows, in order; may be read several times.
         positional: whether columns have numbers instead of names.
     """

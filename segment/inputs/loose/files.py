@@ -41,7 +41,6 @@ def plan_files(
         everything: all objects of the input, hidden ones too: a label pattern may name any of them.
         options: label options of the job.
         store: where labels are looked up.
-        findings: collects notes, warnings and what is left out.
         known: the input that is already planned.
         whole: whether `everything` holds all objects below `base`.
 

@@ -39,7 +39,6 @@ class Labels:
         used: yields the URLs of the labels, sorted, where the input may hold them, too.
 
     Attributes:
-        images: as given.
         may_be_inside: whether the input may hold the labels, too.
         number: of images with a label.
     """
@@ -77,7 +76,6 @@ def labels_by_stem(
         images: the images below it, sorted by URL.
         folder: URL of the folder of labels.
         options: whether hidden labels count.
-        store: lists the folder.
         findings: collects warnings and what is left out.
 
     Raises:

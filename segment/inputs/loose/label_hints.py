@@ -29,7 +29,6 @@ def suggest_labels(base: str, entries: Sequence[Entry], store: Store, findings: 
         base: URL of the input's folder.
         entries: images and all other files of the input.
         store: where label folders beside the input are looked up.
-        findings: gets the warning.
     """
     names = list(_some_of_each_folder(relative_url(entry.url, base) for entry in entries if is_label(entry.url)))
     found = _by_ending(names) or _by_folder(names, base) or _by_subject(names, base) or _beside(base, entries, store)

@@ -58,7 +58,6 @@ class BoundedFile(io.RawIOBase):
     Without `pre_buffer`, pyarrow reads each column of a row group by one call, and nothing else once it has the footer.
 
     Args:
-        source: the file.
         most: bytes that a column of a row group may unpack to.
     """
 
@@ -93,7 +92,6 @@ class BoundedFile(io.RawIOBase):
 
         Args:
             opened: the Parquet file, opened from this one.
-            group: number of the row group.
             leaf: number of the column among those without fields.
 
         Raises:
@@ -187,7 +185,6 @@ def read_batches(
     Args:
         opened: the Parquet file, opened from `file`.
         file: bounds what a batch, and a column, may unpack to.
-        group: number of the row group.
         columns: names of the columns to read.
         rows: of a batch.
 

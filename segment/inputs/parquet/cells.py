@@ -29,7 +29,6 @@ class FieldPath:
     """A column, or a field of a struct column.
 
     Attributes:
-        column: name of the column.
         names: names of the fields that lead to the values, from the outermost struct inwards.
     """
 

@@ -43,8 +43,6 @@ def check_columns(entry: Entry, columns: Columns, store: Store, findings: Findin
     Args:
         entry: a file with these columns.
         columns: columns of the file.
-        store: reads the rows.
-        findings: collects warnings.
         which: suffix of warnings that tells which files have these columns; `""` if all have.
 
     Raises:

@@ -39,7 +39,6 @@ def current_files(
         base: URL of the input's folder, to which names in messages are relative.
         entries: the Parquet files of the input.
         everything: all objects of the input by URL, hidden ones too.
-        store: reads logs.
         findings: collects warnings and what is left out.
 
     Raises:

@@ -35,11 +35,7 @@ def compressed_tar(url: str) -> str:
 
 
 def refuse_compressed(url: str) -> None:
-    """Refuse a tar whose name indicates compression.
-
-    Raises:
-        UsageError: the tar is compressed.
-    """
+    """Refuse a tar whose name indicates compression. Raises UsageError: the tar is compressed."""
     if compressed_tar(url):
         raise UsageError(_compressed(url, compressed_tar(url)))
 

@@ -69,11 +69,7 @@ def _parse(data: bytes, size: int) -> list[File] | None:
 
 
 def _members(words: Sequence[str]) -> list[File]:
-    """Return the members of a sample.
-
-    Raises:
-        ValueError: it is no line of an index, or a name contains spaces.
-    """
+    """Return the members of a sample. Raises ValueError: it is no line of an index, or a name contains spaces."""
     if len(words) % 4:
         raise ValueError
     members = [(words[i + 3], int(words[i + 1]), int(words[i + 2])) for i in range(0, len(words), 4)]

@@ -15,7 +15,6 @@ def next_header(file: BinaryIO, start: int) -> tuple[int, bool]:
     """Search a tar for the next valid header, block by block.
 
     Args:
-        file: the tar.
         start: offset to search from, a multiple of `BLOCK`.
 
     Returns:

@@ -37,7 +37,6 @@ class Tar:
     """One tar of the input.
 
     Attributes:
-        entry: the object.
         archive: its headers.
         files: the files that belong to a sample.
         members: its images, in order.

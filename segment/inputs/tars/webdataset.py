@@ -41,8 +41,6 @@ def plan_webdataset(
     Args:
         entries: the tars; with `known` the new and replaced ones.
         options: keys of image and label.
-        store: reads the headers.
-        findings: collects notes, warnings and what is left out.
         known: the input that is already planned.
 
     Raises:
@@ -55,11 +53,7 @@ def plan_webdataset(
 
 
 def refuse_same_keys(options: InputOptions) -> None:
-    """Refuse one key for image and label.
-
-    Raises:
-        UsageError: they are the same.
-    """
+    """Refuse one key for image and label. Raises UsageError: they are the same."""
     if options.image_key is not None and options.image_key == options.label_key:
         raise UsageError(
             f"--image-key and --label-key are the same ({options.image_key}): an image is not its own label"

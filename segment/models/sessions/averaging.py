@@ -110,7 +110,6 @@ def check_members(
 
     Args:
         card: the card of all.
-        weights: the members.
         entries: the input of each.
         levels: of each input; see `input_levels`.
         sizes: (height, width) of the output of each.

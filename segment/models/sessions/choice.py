@@ -37,8 +37,6 @@ def runtime_for(
     as fast or faster (measured with DeepLab): there LiteRT is tried only if openvino cannot read the file.
 
     Args:
-        card, weights: the model.
-        runtime, device, precision, nodes, mixed: see `resolve_runtime`.
         note: gets a line on what was measured.
 
     Raises:

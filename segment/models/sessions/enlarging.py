@@ -85,7 +85,6 @@ def enlarging_of(
 
     Args:
         size, target: (height, width).
-        centres: see `Centres`.
         scales: enlarged pixels a small one, where the graph states them; else target / size.
     """
     if any(big < small for small, big in zip(size, target, strict=True)):

@@ -64,7 +64,6 @@ class GraphFacts:
 
     Attributes:
         inputs: of the graph, without initialisers.
-        outputs: of the graph.
         operators: types of all its operators.
         producer: program that wrote the file; empty if unknown.
         metadata: what the program left in the file; keys of nested tables are joined by a dot.
@@ -81,7 +80,6 @@ def with_arithmetic(facts: InputFacts, steps: Iterable[tuple[str, NDArray[Any] |
     """Add what a graph does with an input first to the facts of the input.
 
     Args:
-        facts: of the input so far.
         steps: leading operators of arithmetic (`Sub`, `Add`, `Mul` or `Div`), and the constants by which they do it;
             None where these are computed. Steps from the first that is no normalisation on are left out.
     """

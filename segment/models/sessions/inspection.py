@@ -18,7 +18,6 @@ def inspect_graph(weights: Weights, entry: str | None = None, shape: Sequence[in
     Args:
         weights: ONNX, IR or TFLite bytes.
         entry: name of an input; the shapes of the outputs are inferred for it.
-        shape: of this input.
 
     Raises:
         ModelError: no runtime reads the graph.

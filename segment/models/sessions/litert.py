@@ -50,9 +50,7 @@ def open_litert(card: ModelCard, weights: Weights, settings: Settings) -> GraphS
     """Load a model. Up to `settings.streams` threads may call `predict` at once, each with its own interpreter.
 
     Args:
-        card: the model's card.
         weights: TFLite bytes of one model.
-        settings: see `open_session`.
 
     Raises:
         ModelError: card and graph do not match, or LiteRT does not serve them.

@@ -20,12 +20,9 @@ def extras_of_scores(
     """Append the nodes to the extra outputs, and return these by name.
 
     Args:
-        nodes: where they are appended.
-        extras: the wanted outputs.
         scores: one score per class, float32.
         kind: what the scores are.
         axis: of the classes, 1 or 3.
-        classes: number of classes, C.
     """
     probabilities = _softmax(nodes, scores, axis) if kind == "logits" else scores
     found = {}

@@ -26,9 +26,7 @@ def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ())
     """Read an ONNX file.
 
     Args:
-        data: bytes of the file.
         entry: name of an input; the shapes of the outputs are inferred for it.
-        shape: of this input.
 
     Raises:
         ModelError: the bytes are not a self-contained ONNX model.

@@ -28,7 +28,6 @@ class Merger:
     """Builds the merged graph.
 
     Args:
-        card: the card, with its views.
         views: sizes of the input.
         members: the surgeon of each view, of each member.
         prefix: prefix of new names.

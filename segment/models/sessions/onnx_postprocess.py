@@ -25,13 +25,9 @@ class Postprocessing:
     """Builds the postprocessing nodes of one model.
 
     Args:
-        card: the model's card.
-        result: the model's output.
         size: (height, width) of the output; None if unknown.
         quantised: how the output's levels become numbers; None if they stay as they are.
-        nodes: where they are appended.
         extras: outputs beside masks and check values.
-        in_bands: see `Surgeon.compiled`.
         small: scores that the graph enlarges by itself; None if it does not.
     """
 

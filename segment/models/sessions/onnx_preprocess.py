@@ -14,16 +14,7 @@ from segment.models.sessions.quantised_input import Levels, input_levels
 
 
 class Preprocessing:
-    """Builds the preprocessing nodes of one model.
-
-    Args:
-        card: the model's card.
-        model: the model.
-        entry: its input.
-
-    Raises:
-        ModelError: card and input do not match.
-    """
+    """Builds the preprocessing nodes of one model. Raises ModelError: card and input do not match."""
 
     def __init__(self, card: ModelCard, model: ModelProto, entry: Port) -> None:
         self._card = card

@@ -46,10 +46,8 @@ def open_onnxruntime(card: ModelCard, weights: Weights, runtime: Runtime, settin
     TensorRT builds its engine for the batch of the settings, and pads smaller batches.
 
     Args:
-        card: the model's card.
         weights: ONNX bytes, of one model or several.
         runtime: device and precision.
-        settings: see `open_session`.
 
     Raises:
         ModelError: card and graph do not match, onnxruntime cannot load the graph, or the device is unavailable.

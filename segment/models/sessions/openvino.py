@@ -44,10 +44,8 @@ def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, settings:
     kernels for fixed shapes are faster.
 
     Args:
-        card: the model's card.
         weights: ONNX, IR or TFLite bytes, of one model or several.
         runtime: precision.
-        settings: see `open_session`.
 
     Raises:
         ModelError: card and graph do not match, openvino cannot load the graph, or the CPU lacks the precision.
@@ -80,11 +78,7 @@ def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, settings:
 
 
 def compiled_model(core: Any, model: Any, threads: int, precision: str) -> Any:
-    """Compile a model for calls of so many threads.
-
-    Raises:
-        ModelError: openvino cannot load the graph.
-    """
+    """Compile a model for calls of so many threads. Raises ModelError: openvino cannot load the graph."""
     settings = {
         # Never several streams of one compiled model: openvino compiles the streams in parallel, with a race on their
         # shared weights, and now and then all masks of such a model are wrong (seen with 2026.4, floating point).
@@ -141,11 +135,7 @@ def _check_self_contained(data: bytes) -> None:
 
 
 def read_graph(core: Any, weights: Weights) -> Any:
-    """Read a model.
-
-    Raises:
-        ModelError: openvino cannot read it.
-    """
+    """Read a model. Raises ModelError: openvino cannot read it."""
     magic = {"ir": b"<?xml", "tflite": b"TFL3"}.get(weights.format, b"")
     if magic not in weights.graph[:64]:
         raise ModelError(f"the weights are not a model in {weights.format} format: a wrong or damaged file")

@@ -54,10 +54,6 @@ def checked_size(
     """Check that all models fit the card, take all views and agree; return (height, width) of their outputs.
 
     Args:
-        card: the card, with its views.
-        weights: of the members.
-        members: the models.
-        needed: see `Needed`.
         run: runs a model whose output has an unknown size; None leaves it unknown.
 
     Raises:
@@ -100,9 +96,6 @@ def merged_value(
     """Merge the views and members of a card into one model.
 
     Args:
-        card: the card, with its views.
-        members: the models.
-        needed: see `Needed`.
         batch: number of images, -1 for any.
         size: (height, width) of the output for the plain view.
         half: whether the nodes after the models are computed in f16.

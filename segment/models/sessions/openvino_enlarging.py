@@ -19,7 +19,6 @@ def enlarged_outputs(small: SmallScores, outputs: Callable[[Any], Sequence[Any]]
     """Enlarge scores, and make outputs of them, a band of rows at a time.
 
     Args:
-        small: the scores.
         outputs: of enlarged scores `float32[N, C, rows, W]`; their last axes are rows and W.
     """
     # The constants come first: so the plugin computes in f32 where the precision of the model is bf16. It would take a

@@ -16,11 +16,9 @@ def extras_of_scores(extras: Extras, scores: Any, kind: ScoreKind, axis: int, cl
     """Return the extra outputs by name.
 
     Args:
-        extras: the wanted outputs.
         scores: one score per class, f32.
         kind: what the scores are.
         axis: of the classes, 1 or 3.
-        classes: number of classes, C.
     """
     probabilities = ops.softmax(scores, axis) if kind == "logits" else scores
     found = {}

@@ -14,7 +14,6 @@ class Member(NamedTuple):
     """A model as read, not reshaped yet: the only one, or a member of an ensemble.
 
     Attributes:
-        model: the model.
         entry, result: positions of its input and output.
         input, output: its input and output.
         levels: of its input; see `input_levels`.

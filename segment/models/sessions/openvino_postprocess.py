@@ -50,12 +50,9 @@ def postprocess(
     """Return the masks `uint8[N, Ho, Wo]`, the check values `float32[N]` if the output needs a check, and the extras.
 
     Args:
-        card: the model's card.
-        value: the model's output.
         size: (height, width) of the output; None if unknown.
         masked: see `predict.Load`; for the check values see `predict.Run`.
         half: whether these nodes are computed in f16.
-        extras: further outputs.
     """
     value = with_pixels(card, value)
     if card.output.kind == "index":
@@ -265,8 +262,6 @@ def as_numbers(card: ModelCard, value: Any, *, averaged: bool = False) -> Any:
     """Return the graph's output as f32: of a sigmoid in 8 bits the numbers that its levels mean.
 
     Args:
-        card: the model's card.
-        value: the graph's output.
         averaged: scores per class in 8 bits become numbers, too.
 
     Raises:

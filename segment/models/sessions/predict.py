@@ -41,7 +41,6 @@ class _Graph:
     """A loaded graph. Immutable: a thread may replace the session's graph while others use it.
 
     Attributes:
-        run: the graph.
         whole: whether it takes batches; otherwise their images run one by one.
         masked: whether its scores may be masked; see `Load`.
     """
@@ -66,9 +65,7 @@ class GraphSession:
     batch one by one. The trial costs eight images, once.
 
     Args:
-        card: the model's card.
         load: loads the graph: for single images in the constructor, for batches and masked scores on demand.
-        raw: see `RawRun`.
         settings: whether to check the first images with `SanityCheck`, and the graph's further outputs.
         exact: the trial requires equal masks; otherwise one pixel in a thousand may differ, as a GPU may use other
             kernels for other batch sizes.

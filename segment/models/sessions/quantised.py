@@ -26,7 +26,6 @@ def quantised_output(
     """Return how levels become numbers; None if the output is used as it is.
 
     Args:
-        card: the model's card.
         dtype: numpy's name of the output's element type.
         found: scale and zero point in the graph; None if it has none.
         is_per_axis: the graph has several scales.

@@ -34,9 +34,7 @@ class SanityCheck:
     A correct model usually passes at its first image, at no cost.
 
     Args:
-        card: the model's card.
         segment: segments images without this check.
-        raw: see `RawRun`.
 
     Attributes:
         done: whether the check is over.
@@ -54,11 +52,7 @@ class SanityCheck:
         self._enough = _ONE_CLASS
 
     def check(self, images: NDArray[np.uint8], found: Masks) -> dict[int, str]:
-        """Check the masks of a batch; return remarks by position.
-
-        Raises:
-            ModelError: the model contradicts the card.
-        """
+        """Check the masks of a batch; return remarks by position. Raises ModelError: the model contradicts the card."""
         with self._lock:
             for i, image in enumerate(images):
                 if self.done:

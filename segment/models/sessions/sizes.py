@@ -44,7 +44,6 @@ class SizedSession:
     pixels together with the current one, so that memory does not grow beyond that of a single large image.
 
     Args:
-        card: the model's card.
         load: loads the model with a card of one size. The second argument: whether to check the first images.
         most: sizes that stay compiled, at the most.
 

@@ -53,8 +53,6 @@ class Surgeon:
     """Adds a card's pre- and postprocessing to one ONNX model.
 
     Args:
-        card: the model's card.
-        data: bytes of the ONNX file.
         before: its preprocessing; the default follows from the graph.
 
     Raises:
@@ -137,7 +135,6 @@ class Surgeon:
             batch: N; None for any. If it differs from the graph's own, the graph's intermediate shapes are removed,
                 as they contradict N.
             masked: see `predict.Load`; for the outputs see `predict.Run`.
-            extras: further outputs.
             in_bands: scores are enlarged as in `enlarging`, which suits CPUs; else by Resize.
         """
         number = batch or self._name("batch")

@@ -35,9 +35,7 @@ def tflite_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = (
     """Read a file; the shapes of the outputs are those that it declares.
 
     Args:
-        data: bytes of the file.
         entry: name of an input.
-        shape: of this input.
 
     Raises:
         ModelError: the file is damaged, or its shapes are for another input than `shape`.

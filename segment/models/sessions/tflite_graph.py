@@ -117,11 +117,7 @@ def damage_in_words() -> Iterator[None]:
 
 @damage_in_words()
 def read_tflite(data: bytes) -> TfliteGraph:
-    """Read a file.
-
-    Raises:
-        ModelError: it is damaged.
-    """
+    """Read a file. Raises ModelError: it is damaged."""
     if data[4:8] != b"TFL3":
         raise ValueError
     return _read(Table.root(data))

@@ -54,7 +54,6 @@ class ComparedRun:
 
     Attributes:
         letter: its name in the comparison; `A` is the baseline.
-        ledger, plan: of the run.
         report: what is committed, which the comparison covers.
         rows: of the committed parts.
     """

@@ -48,7 +48,6 @@ def write_comparison_page(found: RunComparison, tasks: Sequence[Task], url: str)
     Args:
         found: the comparison.
         tasks: of its runs, which say how images and labels are read.
-        url: of the file.
 
     Raises:
         SegmentError: a masks file is damaged or lost, or the store refuses a request.

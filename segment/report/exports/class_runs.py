@@ -56,7 +56,6 @@ def class_runs(
     Args:
         strips: the mask from the top, `uint8[n, W]`, class indices; values from `classes` on are no class.
         size: (height, width) of the mask.
-        classes: number of classes.
         order: whether the pixels are counted column by column, as COCO does, or row by row.
     """
     starts, held = _down_columns(strips, size[0]) if order == "columns" else _along_rows(strips)

@@ -89,7 +89,6 @@ class Writer(ABC, Generic[T]):
 
     Attributes:
         names_files: whether there is a file for each image, named by its id.
-        suffix: of these files.
         threads: images that are converted at once.
         needs_whole_masks: whether `convert` holds a whole mask, rather than strips of it.
     """
