@@ -257,11 +257,7 @@ def _note_findings(found: Discovery, progress: Progress) -> None:
 
 
 def task_and_plan(ledger: Ledger) -> tuple[Task, Plan]:
-    """Return the task and the plan of an existing run, from its output alone.
-
-    Raises:
-        UsageError: there is no run at this output, or it has no plan yet.
-    """
+    """Return task and plan of an existing run, from its output alone. Raises UsageError: no run, or no plan yet."""
     run, plan = ledger.read_run_and_plan()
     card, runtime = ledger.card_of(run), Runtime(**run["contract"]["runtime"])
     job = make_job(run["job"], "run.json")

@@ -101,6 +101,14 @@ def test_a_run_that_stands_still_says_so(clock: list[float]) -> None:
     assert tally.eta is None
 
 
+def test_parts_that_another_driver_commits_count_over_the_time_that_passes(clock: list[float]) -> None:
+    tally = Tally(CARD, images=8, done=0, resumed=0, workers=1, started=clock[0])
+    for number in range(2):
+        clock[0] += 1.0
+        tally.add(result(number, skipped=True))
+    assert (tally.done, tally.rate) == (8, pytest.approx(4.0))
+
+
 def test_the_rate_counts_the_work_on_the_first_parts_too(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: clock[0] + 1e9)
     tally = Tally(CARD, images=64, done=0, resumed=0, workers=4, started=clock[0])
