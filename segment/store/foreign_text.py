@@ -29,7 +29,7 @@ _EMOJI = (
     "\u3297\u3299\U0001f000-\U0001faff"
 )
 _HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_SHAPING = re.compile(
+_SHAPING = (  # compiled when it is first used, which takes 7 ms
     f"(?<=[{_JOINING}])[\u200c\u200d](?=[{_JOINING}])|(?<=[{_VIRAMA}])\u200d"
     f"|(?:(?<=[{_EMOJI}])|(?<=[{_EMOJI}]\ufe0f))\u200d(?=[{_EMOJI}])|(?<=[{_EMOJI}])[\ufe0e\ufe0f]"
     f"|(?<=[#*0-9])\ufe0f(?=\u20e3)|(?<=\U0001f3f4)[\U000e0061-\U000e007a]{{4,6}}\U000e007f"
@@ -46,7 +46,7 @@ def is_visible(text: str) -> bool:
     >>> is_visible("क्\u200dष"), is_visible("a\u200db")
     (True, False)
     """
-    return _has_glyphs(text) or (not text.isascii() and _has_glyphs(_SHAPING.sub("", text)))
+    return _has_glyphs(text) or (not text.isascii() and _has_glyphs(re.sub(_SHAPING, "", text)))
 
 
 def _has_glyphs(text: str) -> bool:
@@ -57,7 +57,7 @@ def replace_unseen(text: str, by: Callable[[str], str]) -> str:
     """Return a text with each character that is not seen as itself replaced by what a function makes of it."""
     if is_visible(text):
         return text
-    kept = {place for found in _SHAPING.finditer(text) for place in range(*found.span())}
+    kept = {place for found in re.finditer(_SHAPING, text) for place in range(*found.span())}
     return "".join(c if _has_glyphs(c) or place in kept else by(c) for place, c in enumerate(text))
 
 
