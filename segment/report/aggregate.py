@@ -277,9 +277,7 @@ def classes_table(report: RunReport) -> pa.Table:
             "label_pixels": pa.array(report.total.confusion.label_pixels, pa.int64()),
             "predicted_pixels": pa.array(predicted, pa.int64()),
             "iou": _nullable(own.iou),
-            "iou_omz": _nullable(report.score("omz").iou),
-            "iou_cityscapes": _nullable(report.score("cityscapes").iou),
-            "iou_mmseg": _nullable(report.score("mmseg").iou),
+            **{f"iou_{name}": _nullable(report.score(name).iou) for name in ("omz", "cityscapes", "mmseg")},
         }
     )
 
@@ -312,9 +310,8 @@ def shards_table(report: RunReport) -> pa.Table:
 
 def write_report(ledger: Ledger, report: RunReport) -> None:
     """Write `report/classes.parquet`, `report/shards.parquet` and `report/summary.json`."""
-    classes, shards = classes_table(report), shards_table(report)
-    ledger.write_object("report/classes.parquet", to_parquet(classes), len(classes))
-    ledger.write_object("report/shards.parquet", to_parquet(shards), len(shards))
+    for name, table in (("classes", classes_table(report)), ("shards", shards_table(report))):
+        ledger.write_object(f"report/{name}.parquet", to_parquet(table), len(table))
     summary = json.dumps(report.summary(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     ledger.write_object("report/summary.json", summary.encode())
 

@@ -269,7 +269,7 @@ def test_the_option_reaches_the_stage_and_the_identity_of_a_run() -> None:
 
 ALLOCATE = """
 import ctypes, resource
-from segment.process.allocator import keep_freed_blocks
+from segment.pipeline.memory_guard import keep_freed_blocks
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 def faults():  # of writing to a block of 40 MB
