@@ -104,7 +104,8 @@ class Access:
 class SignedUrls:
     """A lookup table from unsigned http(s) URLs to the URLs that were given (`segment.store.urls.unsigned`).
 
-    There can be millions of URLs, and every worker needs them: they are arrays, which Ray workers share.
+    They stay in memory: no output, log or message contains a signature. There can be millions of URLs, and every worker
+    needs them: they are arrays, which Ray workers share.
 
     Args:
         urls: as given, signed or not; a signed URL replaces an unsigned one of the same object.

@@ -1,4 +1,9 @@
-"""`cog`: one cloud-optimised GeoTIFF per image, with the georeference of the image where it has one."""
+"""`cog`: one cloud-optimised GeoTIFF per image, with the georeference of the image where it has one.
+
+The layout is that of OGC 21-026, of which a viewer reads few ranges: tiles, overviews that halve the size until one
+tile holds them, the directories of the image and of its overviews, from large to small, and then the tiles, from the
+smallest overview to the image.
+"""
 
 from __future__ import annotations
 

@@ -115,7 +115,9 @@ def interface(classes: Classes) -> str:
 
 
 def brush_lengths(counts: NDArray[np.int64]) -> bytes:
-    """Encode a mask, whose pixels of the class are 255 in each channel and the others 0.
+    """Encode a mask for the brush: the bit stream of @thi.ng/rle-pack over the bytes of an RGBA picture.
+
+    The pixels of the class are 255 in each channel, and the others 0.
 
     After the header each run is a bit 1, the number of its length's size (2 bits), its length minus 1, and its value.
 

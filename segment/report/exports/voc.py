@@ -1,4 +1,7 @@
-"""`voc`: PNGs of class indices with the palette, `labelmap.txt` and `ImageSets`, as Datumaro and CVAT read them."""
+"""`voc`: PNGs of class indices with the palette, `labelmap.txt` and `ImageSets`, as Datumaro and CVAT read them.
+
+`cvat`: one zip of this layout.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +117,7 @@ class Voc(FileWriter):
 
 
 class Cvat(Writer[bytes]):
-    """Writes `segmentation-mask.zip`; its bytes depend on the masks only.
+    """Writes `segmentation-mask.zip`, CVAT's 'Segmentation mask 1.1'; its bytes depend on the masks only.
 
     CVAT finds an image of a task by its path without suffix. Without instances, each class of an image is one mask.
     """
