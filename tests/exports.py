@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.output.ledger import Ledger
-from segment.report.exports.exporting import export
-from segment.report.exports.formats import Format
+from segment.report.exports.exporting import Format, export
 from segment.report.exports.writers import Exported
 from segment.store.client import Store
 from tests.runs import Place, png, scene

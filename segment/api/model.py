@@ -27,9 +27,8 @@ from segment.models.sessions import Extras, Runtime, Session, capabilities, open
 from segment.models.weights import load_weights
 from segment.output.remarks import RemarkLog
 from segment.pipeline.certainty import confidence_at_source
-from segment.pipeline.prediction import predict
+from segment.pipeline.prediction import predict, stack
 from segment.pipeline.resources import available_cpus
-from segment.pipeline.stacking import stack
 from segment.pipeline.stages import Clock, count_pixels
 from segment.pipeline.tiling import TiledImage, join_strips, session_extras
 from segment.store.client import Store

@@ -35,8 +35,7 @@ from segment.output.mask_columns import ExtraColumns, ImageExtras
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import image_extras
-from segment.pipeline.prediction import predict
-from segment.pipeline.stacking import Arrays, stack
+from segment.pipeline.prediction import Arrays, predict, stack
 from segment.store.client import Store
 
 _LUMA = (0.299, 0.587, 0.114)  # of R, G and B: ITU-R BT.601

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segment.errors import UsageError
+from segment.inputs.discover import select_images
 from segment.inputs.findings import Findings
 from segment.inputs.parts import Member, Part, Span
-from segment.inputs.selection import select_images
 from segment.inputs.shards import Shard, cut
 from segment.job import InputOptions, Job
 from segment.output.audit import audit_run

@@ -20,8 +20,7 @@ from segment.models.sessions.extras import Extras
 from segment.models.sessions.footprint import footprint
 from segment.models.sessions.predict import GraphSession
 from segment.models.sessions.sizes import SizedSession, SizeFailed, most_sizes
-from segment.pipeline.prediction import predict
-from segment.pipeline.stacking import stack
+from segment.pipeline.prediction import predict, stack
 from tests.graphs import as_weights, colour_classifier, painted
 from tests.models.test_card import CARD
 from tests.serving import BOTH, ORT, message, tiny

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from segment.models.classes import Classes
-from segment.report.exports.formats import Format
+from segment.report.exports.exporting import Format
 from segment.report.exports.voc import LabelMap
 from tests.exports import exported, files, street
 from tests.runs import CARD, Place

@@ -11,19 +11,34 @@ import hashlib
 import json
 from contextlib import nullcontext
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 from segment.output.ledger import Ledger
 from segment.process.temporaries import TemporaryFolder
+from segment.report.exports.coco import CocoPanoptic, CocoStuff
+from segment.report.exports.cog import Cog
 from segment.report.exports.destination import RENAMED, check_target, claim, lies_among
-from segment.report.exports.formats import FORMER_NAMES, WRITERS, Format
+from segment.report.exports.label_studio import LabelStudio
 from segment.report.exports.masked_images import MaskedImage, MaskedImages
-from segment.report.exports.writers import Export, Exported, Writer
+from segment.report.exports.voc import Cvat, Voc
+from segment.report.exports.writers import Export, Exported, FileWriter, Writer
 from segment.report.filenames import Names
 from segment.store.background import in_order
 from segment.store.client import Store
 from segment.store.names import count
 from segment.store.urls import join_url
+
+Format = Literal["png", "voc", "coco-stuff", "coco-panoptic", "cvat", "label-studio", "cog", "coco-rle"]
+FORMER_NAMES: dict[Format, Format] = {"coco-rle": "coco-stuff"}
+WRITERS: dict[Format, type[Writer[Any]]] = {
+    "png": FileWriter,
+    "voc": Voc,
+    "coco-stuff": CocoStuff,
+    "coco-panoptic": CocoPanoptic,
+    "cvat": Cvat,
+    "label-studio": LabelStudio,
+    "cog": Cog,
+}
 
 
 def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from segment.images import codec
 from segment.models.classes import Classes, Colour
-from segment.report.exports.index_pngs import FileWriter
 from segment.report.exports.masked_images import MaskedImage
-from segment.report.exports.writers import Export, Writer
+from segment.report.exports.writers import Export, FileWriter, Writer
 from segment.store.foreign_text import in_label_map
 
 _ZIP = "segmentation-mask.zip"
