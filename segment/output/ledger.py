@@ -22,7 +22,6 @@ from segment.models.validation import validation_message
 from segment.output.damage import DAMAGE, read_checked
 from segment.output.manifest import masks_path, stats_path
 from segment.output.plan import Plan
-from segment.output.record import misshapen
 from segment.output.run_folder import RunFolder, to_json
 from segment.output.stats_files import read_stats, stats_table
 from segment.output.stored import Stored
@@ -137,6 +136,8 @@ class Ledger(RunFolder):
         if run is None or plan is None:
             message = f"no run at {place}: give the OUTPUT of a `segment run INPUT OUTPUT --model CARD`"
             raise UsageError(with_hint(message, self.output))
+        from segment.output.record import misshapen  # here: a worker, which reads no record, starts sooner
+
         if key := misshapen(run):
             where = shown(self.url("run.json"))
             raise SegmentError(f"{where} is damaged ({key}): run the same command again with --verify, or restore it")
