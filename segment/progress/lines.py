@@ -58,6 +58,7 @@ class PlainProgress(Progress):
         self._interval = interval
         self._last = -math.inf
         self._tally: Tally | None = None
+        self._said = ""  # of the tally, in its last line
         self._lock = threading.Lock()
 
     def note(self, message: str) -> None:
@@ -75,7 +76,7 @@ class PlainProgress(Progress):
 
     def begin(self, tally: Tally) -> None:
         """See `Progress.begin`."""
-        self._tally = tally
+        self._tally, self._said = tally, ""
         self._last = -math.inf
 
     def update(self, tally: Tally) -> None:
@@ -94,7 +95,8 @@ class PlainProgress(Progress):
                 self._show(tally)
 
     def _show(self, tally: Tally) -> None:
-        self.note(tally.line())
+        self._said = tally.line()
+        self.note(self._said)
 
     def _show_wait(self, request: inflight.Request) -> None:
         self.note(request.message())
@@ -113,7 +115,8 @@ class PlainProgress(Progress):
     def end(self, tally: Tally) -> None:
         """See `Progress.end`."""
         self._tally = None
-        self._show(tally)
+        if tally.line() != self._said:
+            self._show(tally)
 
 
 class JsonProgress(PlainProgress):
