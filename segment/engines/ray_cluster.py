@@ -30,7 +30,7 @@ _ANSWER_SECONDS = 60.0  # for a call to the head; Ray's own calls may wait for e
 _JOIN_SECONDS = 45.0  # for a head to let us join
 _LOOK_SECONDS = 1.0  # between two looks at what is awaited
 _START_SECONDS = 120.0  # for a cluster of our own to start: 3 s where nothing else is at work
-_MOST_WORDS = 100_000  # bytes of Ray's own words that are shown
+_MOST_WORDS = 100_000  # bytes of Ray's own words that are looked at
 T = TypeVar("T")
 
 _private: PrivateCluster | None = None  # a process has one cluster at a time, as Ray does
@@ -186,7 +186,7 @@ def _silent_stderr(address: str | None) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        os.write(terminal, os.pread(held, _MOST_WORDS, 0))
+        os.write(terminal, b"".join(os.pread(held, _MOST_WORDS, 0).splitlines(keepends=True)[-1:]))  # all are alike
         raise
     finally:
         os.dup2(terminal, 2)
