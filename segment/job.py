@@ -305,7 +305,8 @@ def job_record(job: Job, *, defaults: bool = True) -> dict[str, Any]:
 
 def job_to_toml(job: Job) -> str:
     """Return a job as the text of a TOML job file: the values that differ from the defaults, see `job_record`."""
-    values = job_record(job, defaults=False)
+    held = job_record(job, defaults=False)
+    values = {name: held[name] for name in dict.fromkeys(("input", "output", "model", *held))}
     tables = {name: value for name, value in values.items() if isinstance(value, dict)}
     lines = [f"{name} = {in_toml(value)}" for name, value in values.items() if name not in tables]
     for name, entries in tables.items():

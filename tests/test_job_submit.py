@@ -237,6 +237,7 @@ def test_a_job_from_s3_to_s3(head: Head, world: World, tmp_path: Path) -> None:
     assert re.search(r"^6/6 images \(100 %\), .*, 0 errors$", logs, re.MULTILINE)
     assert f"masks: {output}/masks/" in logs
     assert "succeeded" in logs
+    assert "Set ray log level" not in logs
     report = load_report(Ledger(world.store, output))
     assert report.complete
     found = report.score("omz")
@@ -283,6 +284,7 @@ def test_a_stopped_job_is_resumed(head: Head, world: World, tmp_path: Path) -> N
     assert stopped.returncode == 0, stopped.stdout
     assert "Job 'stop-me' was stopped" in stopped.stdout
     assert "stopped; committed parts stay, the same command resumes the run" in logs
+    assert "SIGTERM received" not in logs
     assert resumed.returncode == 0, resumed.stdout
     counted = re.search(r"resuming: (\d+) of 240 images are committed already", resumed.stdout)
     assert counted

@@ -130,7 +130,7 @@ def _remarks(tried: Sequence[Tried], card: ModelCard) -> list[str]:
 def _shares(mask: NDArray[np.uint8], names: Sequence[str]) -> str:
     counts = np.bincount(mask.ravel(), minlength=len(names))
     largest = [int(number) for number in np.argsort(-counts, kind="stable")[:4] if counts[number]]
-    return ", ".join(f"{names[number]} {counts[number] / mask.size:.0%}" for number in largest)
+    return ", ".join(f"{names[number]} {100 * counts[number] / mask.size:.0f} %" for number in largest)
 
 
 def picture_of(trial: Trial, card: ModelCard) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ _ANSWER_SECONDS = 60.0  # for a call to the head; Ray's own calls may wait for e
 _JOIN_SECONDS = 45.0  # for a head to let us join
 _LOOK_SECONDS = 1.0  # between two looks at what is awaited
 _START_SECONDS = 120.0  # for a cluster of our own to start: 3 s where nothing else is at work
+_MOST_WORDS = 100_000  # bytes of Ray's own words that are looked at
 T = TypeVar("T")
 
 _private: PrivateCluster | None = None  # a process has one cluster at a time, as Ray does
@@ -48,6 +50,7 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
         UsageError: no cluster answers, or none can be started.
         SegmentError: one could be started, but not in time.
     """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else the start of actors prints meaningless warnings
     address = address_of(address)
     if address and address.startswith("ray://"):
         raise UsageError(
@@ -66,9 +69,9 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
     else:
         refuse_machine(cpus)
     try:
-        is_silent = bool(address) or sys.stderr is None  # then descriptor 2 may be a file of another library
+        has_stderr = sys.stderr is not None  # else descriptor 2 may be a file of another library
         _open_streams()
-        with nullcontext() if is_silent else _silent_stderr():
+        with _silent_stderr(address) if has_stderr else nullcontext():
             _join(address) if address else _start(cpus)
     except TimeoutError:
         raise _too_slow(address) from None
@@ -78,6 +81,8 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
         if "timed out during startup" not in str(error):  # Ray raises it as a bare Exception
             raise
         raise _too_slow(address) from None
+    with suppress(TypeError, ValueError):  # a handler that is not Python's; not the main thread
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # Ray's prints a stack before it calls ours
     return True
 
 
@@ -173,16 +178,20 @@ def _open_streams() -> None:
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Discard what C++ code prints: Ray announces its log level on the terminal."""
-    kept = os.dup(2)
+def _silent_stderr(address: str | None) -> Iterator[None]:
+    """Discard what C++ code prints: Ray announces its log level. Why it cannot join a cluster, it says there, too."""
+    terminal = os.dup(2)
+    held = os.memfd_create("stderr") if address else os.open(os.devnull, os.O_RDWR)  # which Ray's processes inherit
+    os.dup2(held, 2)
     try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
         yield
+    except BaseException:
+        os.write(terminal, b"".join(os.pread(held, _MOST_WORDS, 0).splitlines(keepends=True)[-1:]))  # all are alike
+        raise
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(held)
 
 
 def _connect_advice(address: str | None, error: Exception) -> str:

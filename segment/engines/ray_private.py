@@ -73,7 +73,6 @@ def set_environment() -> None:
     `ray start` and `ray job submit` of this user would demand it. Ray Data's usage statistics are off, because they
     take a worker process of their own.
     """
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else the start of actors prints meaningless warnings
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:

@@ -56,6 +56,7 @@ class PlainProgress(Progress):
         self._interval = interval
         self._last = -math.inf
         self._tally: Tally | None = None
+        self._said = ""  # of the tally, in its last line
         self._lock = threading.Lock()
 
     def note(self, message: str) -> None:
@@ -70,7 +71,7 @@ class PlainProgress(Progress):
         self.note(f"fetching {name}: {done / 1e6:.1f}{of} MB")
 
     def begin(self, tally: Tally) -> None:
-        self._tally = tally
+        self._tally, self._said = tally, ""
         self._last = -math.inf
 
     def update(self, tally: Tally) -> None:
@@ -87,7 +88,8 @@ class PlainProgress(Progress):
                 self._show(tally)
 
     def _show(self, tally: Tally) -> None:
-        self.note(tally.line())
+        self._said = tally.line()
+        self.note(self._said)
 
     def _show_wait(self, request: inflight.Request) -> None:
         self.note(request.message())
@@ -104,7 +106,8 @@ class PlainProgress(Progress):
 
     def end(self, tally: Tally) -> None:
         self._tally = None
-        self._show(tally)
+        if tally.line() != self._said:
+            self._show(tally)
 
 
 class JsonProgress(PlainProgress):

@@ -230,7 +230,7 @@ class Tally:
 
     def line(self) -> str:
         """Return the tally as one line for logs."""
-        parts = [f"{self.done}/{'~' * self.is_estimate}{self.images} images ({self.percent} %)"]
+        parts = [f"{self.done:,}/{'~' * self.is_estimate}{self.images:,} images ({self.percent} %)"]
         if self.rate > 0:
             parts.append(f"{rate(self.rate)} images/s")
         if self.eta is not None and self.done < self.images:

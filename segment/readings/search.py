@@ -117,9 +117,8 @@ class _Search:
             numberings = self._labelled.numberings
             self._try((replace(item, labels=labels) for item in pixels for labels in numberings), images)
             self._try(resizes(self.recommended.reading, self._start.resize), images)
-            note(
-                f"{len(self.tried)} readings in {time.monotonic() - began:.0f} s, the best: {self.recommended.miou:.1%}"
-            )
+            best = f"{100 * self.recommended.miou:.1f} %"
+            note(f"{len(self.tried)} readings in {time.monotonic() - began:.0f} s, the best: {best}")
 
     def grow(self, note: Note) -> None:
         """Show more images to the readings that may be better than the card, and to the card."""

@@ -93,7 +93,7 @@ def test_guesses_find_the_bird(name: str, shared: Path) -> None:
     found = drafted(shared, name)
 
     (share,) = (remark for remark in found.remarks if remark.startswith("bird_segmentation.bmp: "))
-    assert share.removeprefix("bird_segmentation.bmp: ") in ("background 79%, bird 21%", "background 80%, bird 20%")
+    assert share.removeprefix("bird_segmentation.bmp: ") in ("background 79 %, bird 21 %", "background 80 %, bird 20 %")
 
 
 @pytest.mark.parametrize(

@@ -143,10 +143,10 @@ def test_a_host_whose_clock_is_wrong_does_not_move_the_start(clock: list[float])
 
 def test_a_hundred_percent_are_all(clock: list[float]) -> None:
     tally = Tally(CARD, images=2000, done=1999, resumed=0, workers=1, started=clock[0])
-    assert tally.line().startswith("1999/2000 images (99 %)")
+    assert tally.line().startswith("1,999/2,000 images (99 %)")
     assert "99 %" in drawn(tally, 80)
     tally.done = 2000
-    assert tally.line().startswith("2000/2000 images (100 %)")
+    assert tally.line().startswith("2,000/2,000 images (100 %)")
     assert Tally(CARD, images=0, done=0, resumed=0, workers=1).percent == 100
 
 
@@ -273,7 +273,11 @@ def test_lines_go_on_while_no_result_comes(clock: list[float]) -> None:
     for _ in range(25):
         clock[0] += 1
         progress.tick()
-    assert stream.getvalue().count("1240/2000 images (62 %)") == 3
+    assert stream.getvalue().count("1,240/2,000 images (62 %)") == 3
+    progress.begin(tally)
+    progress.update(tally)
+    progress.end(tally)  # which has no more to say
+    assert stream.getvalue().count("1,240/2,000 images (62 %)") == 4
 
 
 def test_a_download_of_unknown_size_shows_what_came_and_ends_with_the_next_phase(clock: list[float]) -> None:

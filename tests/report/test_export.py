@@ -197,12 +197,15 @@ def test_an_id_that_cannot_be_a_file_name_does_not_stop_an_overlay(
     assert len(set(called.out.splitlines())) == 8
 
 
-def test_names_do_not_depend_on_how_far_a_run_is(tmp_path: Path) -> None:
+def test_names_do_not_depend_on_how_far_a_run_is_nor_on_the_others_of_a_call(segment: Call, tmp_path: Path) -> None:
     mine = Place(tmp_path)
     for name in ("a.jpg", "a.png", "b.png"):
         mine.add(name, seed=1)
     mine.run(part_size=1)
     whole = sorted(path.name for path in files_of(mine, tmp_path / "whole"))
+    for name in ("a.jpg", "a.png"):
+        assert segment("overlay", str(mine.output), "--ids", name, "--to", str(tmp_path / "drawn")).code == 0
+    assert {path.name for path in files(tmp_path / "drawn")} == set(whole) - {"b.png"}
     lost = sorted(mine.output.glob("masks/*/*"))[1]
     for file in [lost, *mine.output.glob("stats/*")]:
         file.unlink()
@@ -287,19 +290,6 @@ def test_an_overlay_takes_no_place_of_an_image_or_label(segment: Call, tmp_path:
         called = segment("overlay", str(place.output), "--ids", "a.png", "--to", str(to), *more)
         assert (called.code, "is an image or a label of the run" in called.err) == (2, True)
     assert (place.images / "x/a.png").read_bytes() == png(scene(1)[0])
-
-
-def test_the_name_of_an_overlay_does_not_depend_on_the_others(segment: Call, tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    for name in ("1.jpg", "1.png", "2.png", "x/1.png"):
-        place.add(name, 1, label=False)
-    place.run(part_size=2)
-    whole = set(files_of(place, tmp_path / "whole"))
-    for name in ("1.jpg", "1.png", "2.png", "x/1.png"):
-        assert segment("overlay", str(place.output), "--ids", name, "--to", str(tmp_path / "each")).code == 0
-    assert {path.relative_to(tmp_path / "each") for path in files(tmp_path / "each")} == {
-        path.relative_to(tmp_path / "whole") for path in whole
-    }
 
 
 @pytest.mark.parametrize("below", ["", "masks"])
