@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from segment.errors import UsageError, did_you_mean
 from segment.metrics.counts import Confusion
 from segment.models.classes import Classes, index_of
+from segment.store.names import count, listed
 
 NOTHING = "none"  # `ignore` of no class
 
@@ -33,6 +34,14 @@ class Grouping:
     of_class: tuple[int, ...]
     ignored: tuple[int, ...]
     chosen: tuple[int, ...] | None = None
+
+    @property
+    def means_in_words(self) -> str:
+        """Over which classes means are taken; `""` for all."""
+        if self.chosen is None:
+            return ""
+        chosen = f"{count(len(self.chosen), 'class', 'classes')}, {listed([self.names[index] for index in self.chosen])}"
+        return f"means over {chosen}; pixel accuracy and kappa are of all"
 
     @property
     def cells(self) -> NDArray[np.int32]:

@@ -76,9 +76,7 @@ class RunScore:
             lines.append(f"{count(unscored, 'image')} without a label that the card counts")
         if grouping.ignored:
             lines.append(f"ignored: {', '.join(shown(grouping.names[index]) for index in grouping.ignored)}")
-        if grouping.chosen is not None:
-            chosen = count(len(grouping.chosen), "class", "classes")
-            lines.append(f"means over {chosen}; pixel accuracy and kappa are of all")
+        lines += filter(None, [grouping.means_in_words])
         if report.boundary and not keeps_classes(grouping, report.card.classes):
             lines.append(REFUSED)
         return [*lines, *self.sliced.notes, *(self._interval_notes() if self.asked.resamples else ())]

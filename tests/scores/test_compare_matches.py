@@ -119,6 +119,7 @@ def test_a_class_that_only_one_run_predicts_is_told(write: Write) -> None:
         notes = all_notes(api.compare(*runs, resamples=0))
         assert [words.format(*letters) in note for note in notes].count(True) == 1
     chosen = api.compare(a, b, classes=["Sky", "Road"], resamples=0)
+    assert "means over 2 classes, 'Sky', 'Road'; pixel accuracy and kappa are of all" in all_notes(chosen)
     assert not [note for note in all_notes([chosen][0]) if "predicts" in note]
 
 

@@ -145,7 +145,7 @@ def test_notes_say_what_the_scores_cover(place: Place) -> None:
         "1 image with an error in no score",
         "1 image without a label that the card counts",
         "ignored: Unlabeled",
-        "means over 2 classes; pixel accuracy and kappa are of all",
+        "means over 2 classes, 'Sky', 'Car'; pixel accuracy and kappa are of all",
         "95 % intervals by bootstrap of 9 images: so few make them much too narrow",
         "20 resamples only: the intervals are coarse, and others with another seed",
     ]

@@ -91,6 +91,8 @@ def _of_classes(found: Against) -> Iterator[str]:
                 f"only {run} has {count(len(only), 'class', 'classes')}, {words}: their pixels count as disagreement, "
                 "and they are in no mean of scores (--map pairs classes)"
             )
+    if found.asked.classes is not None:
+        yield found.grouping.means_in_words
     ignored = found.grouping.ignored
     if ignored and found.overall.scores:
         yield f"ignored in scores: {listed([found.grouping.names[index] for index in ignored], 6)}"
