@@ -40,8 +40,11 @@ class Grouping:
         """Over which classes means are taken; `""` for all."""
         if self.chosen is None:
             return ""
-        chosen = f"{count(len(self.chosen), 'class', 'classes')}, {listed([self.names[index] for index in self.chosen])}"
-        return f"means over {chosen}; pixel accuracy and kappa are of all"
+        number, names = (
+            count(len(self.chosen), "class", "classes"),
+            listed([self.names[index] for index in self.chosen]),
+        )
+        return f"means over {number}, {names}; pixel accuracy and kappa are of all"
 
     @property
     def cells(self) -> NDArray[np.int32]:
