@@ -40,11 +40,9 @@ class Grouping:
         """Over which classes means are taken; `""` for all."""
         if self.chosen is None:
             return ""
-        number, names = (
-            count(len(self.chosen), "class", "classes"),
-            listed([self.names[index] for index in self.chosen]),
-        )
-        return f"means over {number}, {names}; pixel accuracy and kappa are of all"
+        chosen = [self.names[index] for index in self.chosen]
+        number = count(len(chosen), "class", "classes")
+        return f"means over {number}, {listed(chosen)}; pixel accuracy and kappa are of all"
 
     @property
     def cells(self) -> NDArray[np.int32]:
