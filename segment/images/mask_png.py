@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from segment.images.magic import PNG_MAGIC
+from segment.images.png_excess import chunks
 
 _UP = 2  # PNG's filter type: the difference to the row above
 _EIGHT_BITS, _GREY, _RGB = 8, 0, 2
@@ -67,6 +68,16 @@ def _encoded(strips: Iterable[NDArray[np.uint8]], height: int, row: int, colours
     header = struct.pack(">IIBBBBB", width, height, _EIGHT_BITS, colours, 0, 0, 0)
     data = _packed(strips, height, row)
     return b"".join([PNG_MAGIC, *_chunk(b"IHDR", header), *_chunk(b"IDAT", data), *_chunk(b"IEND", b"")])
+
+
+def is_bare(data: bytes) -> bool:
+    """Return whether a PNG is its pixels and no more: other chunks turn or animate them, and not for every reader.
+
+    Raises:
+        SampleError: `too_much_work`.
+    """
+    kinds, end = [kind for kind, *_ in chunks(data)], max((end for *_, end in chunks(data)), default=0)
+    return {*kinds[1:-1]} == {b"IDAT"} and kinds[-1] == b"IEND" and end + 4 == len(data)
 
 
 def _packed(strips: Iterable[NDArray[np.uint8]], height: int, row: int) -> bytes:

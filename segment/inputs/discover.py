@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 
-from segment.errors import TooManyBytes, UsageError
+from segment.errors import NotAFile, TooManyBytes, UsageError
 from segment.inputs.changes import Known
 from segment.inputs.detection import Kind, detect_kind, entries_of_kind
 from segment.inputs.discovery import Discovery
@@ -203,7 +203,7 @@ def _is_run(url: str, store: Store) -> bool:
     try:
         run = json.loads(store.read_if_exists(url, most=MOST_JSON) or b"")
         return isinstance(run, dict) and bool(run["contract"]) and bool(run["fingerprint"])
-    except (ValueError, KeyError, RecursionError, TooManyBytes):
+    except (ValueError, KeyError, RecursionError, TooManyBytes, NotAFile):
         return False
 
 

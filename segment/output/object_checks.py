@@ -84,7 +84,7 @@ def _strangers(ledger: Ledger, plan: Plan, planned: set[str], listed: Mapping[st
             continue
         found, words = path, "is in no plan: delete it"
         for folder in (str(folder) for folder in PurePosixPath(path).parents if str(folder) not in own):
-            if folder in planned and folder not in listed:
+            if (folder in planned or masks_file_of(folder)) and folder not in listed:
                 found, words = folder, "is a folder, and a file is expected: delete it"
             elif is_link(ledger.url(folder)):
                 found, words = folder, "is a link to a folder, and in no plan: delete the link, not its target"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from segment.errors import SegmentError, StoreError
+from segment.errors import NotAFile, SegmentError, StoreError
 from segment.inputs.parts import Part
 from segment.inputs.reads import read_ids
 from segment.job import InputOptions
@@ -140,7 +140,7 @@ class PartAuditor:
         files = _MaskFiles(mask_paths(table), {}, {})
         for path in files.paths.values():
             if masks_file_of(path) == masks_path(part.shard, part.id):
-                with contextlib.suppress(FileNotFoundError):  # which is a fault of its row
+                with contextlib.suppress(FileNotFoundError, NotAFile):  # which is a fault of its row
                     data, item = self._read_object(path, known.get(path))
                     if item == known.get(path, item):
                         files.objects[path], files.values[path] = item, MaskValues.of_tiff(data)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from segment.errors import TooManyBytes
+from segment.errors import SegmentError, TooManyBytes
 from segment.output.manifest import MANIFEST, Digests, masks_path, stats_path
 from segment.output.plan import Plan
 from segment.output.signing import SIGNATURE, signer_of
@@ -18,6 +19,7 @@ from segment.store.names import skip_reason
 from segment.store.urls import join_url
 
 SUCCESS = "_SUCCESS"
+_MAGIC = b"PAR1"  # with which a Parquet file begins
 _PARQUET = re.compile(r"\.(parquet|parq|pq)(/|$)", re.IGNORECASE)
 _IS_MASK = re.compile(r"(^|/)_[^/]*\.tif$")  # in a file of its own
 
@@ -60,12 +62,25 @@ class RunFolder:
 
         These are, at any depth, objects with a Parquet suffix in any case, hidden or not, those in a folder with such a
         suffix, masks in files of their own, and every object that is not hidden: `pyarrow.dataset` reads a copy
-        `x.parquet.bak`, too. Files that operating systems leave there are not counted. `irregular`: as of `Store.list`.
+        `x.parquet.bak`, too. Files that operating systems leave there are not counted, unless they are Parquet files.
+        `irregular`: as of `Store.list`.
         """
         below = self.output.removesuffix("/") + "/"
         listed = self.store.list(self.url(folder), irregular=irregular)
         found = {entry.url.removeprefix(below): entry for entry in listed}
-        return {path: entry for path, entry in found.items() if _is_counted(path.removeprefix(f"{folder}/"))}
+        return {
+            path: entry for path, entry in found.items() if self._is_counted(path.removeprefix(f"{folder}/"), entry)
+        }
+
+    def _is_counted(self, path: str, entry: Entry) -> bool:
+        if _PARQUET.search(path) or _IS_MASK.search(path):
+            return True
+        reason = skip_reason(path)
+        if reason != "system" or 0 <= entry.size < len(_MAGIC):
+            return reason is None
+        with suppress(FileNotFoundError, SegmentError):  # gone since, or no file
+            return self.store.read(entry.url, 0, len(_MAGIC)) == _MAGIC
+        return False
 
     def listed(self, folder: str) -> dict[str, int]:
         """Return the size in bytes of `entries` by path below the folder, but for masks in files of their own."""
@@ -125,10 +140,6 @@ class RunFolder:
     def _delete_if_there(self, name: str) -> None:
         if self.store.exists(self.url(name)):
             self.store.delete(self.url(name))
-
-
-def _is_counted(path: str) -> bool:
-    return bool(_PARQUET.search(path) or _IS_MASK.search(path)) or not skip_reason(path)
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from segment.errors import SAMPLE_ERRORS, SegmentError
+from segment.errors import SAMPLE_ERRORS, SampleError, SegmentError
 from segment.images.codec import decode_mask
-from segment.images.mask_png import mask_size
+from segment.images.mask_png import is_bare, mask_size
 from segment.inputs.metadata import Values
 from segment.inputs.parts import Part
 from segment.metrics import Confusion, image_scores
@@ -68,10 +68,10 @@ class MaskValues:
         """Decode a PNG of a mask; None if that cannot be done."""
         try:
             size = mask_size(data)
-            if math.prod(size) > most_pixels:  # before anything is unpacked
+            if math.prod(size) > most_pixels or not is_bare(data):  # before anything is unpacked
                 return None
             return MaskValues(size, histogram([decode_mask(data)], [256]))
-        except ValueError:
+        except (ValueError, SampleError):
             return None
 
     @staticmethod

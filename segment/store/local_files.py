@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from segment.errors import NotAFile, did_you_mean
+from segment.errors import NotAFile, UsageError, did_you_mean
 from segment.store.bounds import Bounds
 from segment.store.entries import Entry
 from segment.store.foreign_text import visible
@@ -26,6 +26,8 @@ from segment.store.urls import is_url
 
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 _PIECE = 1 << 20  # bytes of a file of unknown size that are read at once
+_MOST_AGAIN = 10_000  # entries of folders to which several links lead, or so many times those of all folders:
+_TIMES_AGAIN = 8
 
 
 def local_etag(status: os.stat_result) -> str:
@@ -77,10 +79,14 @@ def open_local(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
     Raises:
-        NotAFile: it is a device, a pipe or a socket, or made by the kernel as it is read.
-        IsADirectoryError: it is a folder.
+        NotAFile: it is a folder, a device, a pipe or a socket, made by the kernel as it is read, or a link to itself.
     """
-    _refuse_irregular(path, path.stat())  # opening some devices has effects already
+    try:
+        _refuse_irregular(path, path.stat())  # opening some devices has effects already
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise NotAFile(f"{shown(str(path))}: a symbolic link of its path leads to itself; delete the link") from None
     # Of a pipe that replaces the file now, an open without O_NONBLOCK would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -122,7 +128,7 @@ def with_hint(message: str, url: str) -> str:
 
 def _refuse_irregular(path: Path, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise NotAFile(f"{shown(str(path))}: it is a folder, and a file is expected; move it away")
     if not _is_regular(status):
         raise NotAFile(f"{shown(str(path))} is no regular file: a device, pipe or socket, or of the kernel")
 
@@ -141,9 +147,12 @@ def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
     """Yield the files of a local folder, and its irregular entries (`Entry.irregular`), sorted by URL.
 
     fsspec's walk is not used: it silently skips unreadable folders.
+
+    Raises:
+        UsageError: folders hold links to each other, whose number of paths grows without bound.
     """
     root = folder.rstrip("/")
-    for entry, is_linked in _walk(folder, recursive, frozenset(), False):
+    for entry, is_linked in _walk(folder, recursive, frozenset(), False, _Linked()):
         if is_linked:
             target = os.path.realpath(entry.url.removeprefix("file://"))
             own = os.path.relpath(target, os.path.realpath(root))
@@ -152,8 +161,29 @@ def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
         yield entry
 
 
+class _Linked:
+    """Counts entries of folders: where several links lead to one folder, its entries come again with each."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[int, int]] = set()
+        self._first = self._again = 0
+
+    def count(self, folder: str, place: tuple[int, int], entries: int, is_linked: bool) -> None:
+        """Count the entries of a folder; refuse it if by far most have come before."""
+        if not is_linked or place not in self._seen:
+            self._first += entries
+        else:
+            self._again += entries + 1
+        if is_linked:
+            self._seen.add(place)
+        if self._again > max(_MOST_AGAIN, _TIMES_AGAIN * self._first):
+            raise UsageError(
+                f"{shown(folder)}: links lead to the same folders again and again: delete links of its path"
+            )
+
+
 def _walk(
-    folder: str, recursive: bool, parents: frozenset[tuple[int, int]], is_linked: bool
+    folder: str, recursive: bool, parents: frozenset[tuple[int, int]], is_linked: bool, met: _Linked
 ) -> Iterator[tuple[Entry, bool]]:
     """Yield each entry, and whether it is reached through a symbolic link."""
     try:
@@ -166,11 +196,12 @@ def _walk(
     if (status.st_dev, status.st_ino) in parents:
         return
     parents |= {(status.st_dev, status.st_ino)}
+    met.count(folder, (status.st_dev, status.st_ino), len(found), is_linked)
     for item in sorted(found, key=_place):
         linked = is_linked or item.is_symlink()
         if _is_folder(item):
             if recursive:
-                yield from _walk(item.path, recursive, parents, linked)
+                yield from _walk(item.path, recursive, parents, linked, met)
         elif _leads_to(item.is_file) and not TEMPORARY.search(item.name):
             with contextlib.suppress(FileNotFoundError):  # deleted since the scan
                 status = item.stat()

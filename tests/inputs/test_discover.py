@@ -108,6 +108,16 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert [(item.reason, item.examples) for item in found.left_out] == [("irregular", ("dead.png",))]
 
 
+def test_folders_that_link_to_each_other_are_refused(tmp_path: Path) -> None:
+    """Of 9 folders there would be a million paths."""
+    for one in range(9):
+        (tmp_path / f"{one}").mkdir()
+        for other in {*range(9)} - {one}:
+            (tmp_path / f"{one}" / f"to{other}").symlink_to(f"../{other}")
+    with pytest.raises(UsageError, match="links lead to the same folders again and again"):
+        discover(str(tmp_path), InputOptions(), Store())
+
+
 def test_zero_bytes_and_too_many_bytes_are_faults_of_the_sample(tmp_path: Path) -> None:
     write(tmp_path, "a.png")
     write(tmp_path, "empty.png", data=b"")

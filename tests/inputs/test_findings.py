@@ -172,8 +172,9 @@ def test_devices_pipes_and_dead_links_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, "a.png")
     (tmp_path / "dead.png").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "run.json")  # nor is the folder the output of a run
     found = find(tmp_path)
-    assert (ids(found), left(found)) == (["a.png"], {"irregular": (2, {".png": 2})})
+    assert (ids(found), left(found)) == (["a.png"], {"irregular": (3, {".png": 2, ".json": 1})})
 
 
 def test_a_link_to_a_file_of_the_input_is_no_second_image(tmp_path: Path) -> None:

@@ -205,6 +205,7 @@ def test_a_whole_list_of_missing_images_is_refused(folder: Path) -> None:
         ("l.csv", "image,label\n", "/l.csv lists no images"),
         ("l.txt", "\na b c\n", "/l.txt, line 2 has 3 words; expected an image and perhaps a label"),
         ("l.txt", "a.png 'b\n", "/l.txt, line 1: a quote is not closed"),
+        ("l.txt", "'" + "\\" * (1 << 20), "/l.txt, line 1 is longer than any name"),
         ("l.csv", "a.png,b.png,1,2\n", "/l.csv, line 1 has 4 fields; expected 3"),
         ("l.csv", 'a.png\n"b"x,c', "/l.csv, line 2 is no CSV: "),
         ("l.csv", "image,label\n,b.png\n", "/l.csv: none of its 1 image can be read, e.g. line 2: it is empty"),

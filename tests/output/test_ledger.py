@@ -472,6 +472,13 @@ def test_what_file_managers_leave_is_nobodys_row(finished: Ledger, name: str) ->
     assert audit_listing(finished, PLAN, CARD).problems == ()
 
 
+@pytest.mark.parametrize("name", ["masks/Thumbs.db", "masks/lost+found/part-0", "stats/@eaDir/a/b"])
+def test_a_parquet_file_by_the_name_of_a_system_s_is_counted(finished: Ledger, name: str) -> None:
+    """Readers of the folder count it."""
+    STORE.write(finished.url(*name.split("/")), STORE.read(finished.masks_url(PARTS[3].shard, PARTS[3].id)))
+    assert audit_listing(finished, PLAN, CARD).problems == (f"{name} is in no plan: delete it",)
+
+
 @pytest.mark.parametrize(
     "name", ["nested/{part}.parquet", "{part}.PARQUET", "../{part}.parquet", "../x/{part}.parquet"]
 )

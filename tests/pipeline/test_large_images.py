@@ -200,6 +200,19 @@ def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytes
     assert reopen_damaged(ledger) == 1
     place.run()
     assert {path: path.read_bytes() for path in before} == before
+    for odd in ("a folder", "a link to itself"):
+        file.unlink()
+        if odd == "a folder":
+            file.mkdir()
+        else:
+            file.symlink_to(file.name)
+        *_, problem = audit_run(ledger, deep=True).wrong
+        assert problem.endswith("which is damaged or lost: run the same command again with --verify")
+        if odd == "a folder":
+            file.rmdir()
+        else:
+            file.unlink()
+        file.write_bytes(before[file])
     assert task.card == parse_card(TILED)
 
 

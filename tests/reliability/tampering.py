@@ -25,6 +25,7 @@ from segment.output.plan import Plan
 from segment.output.stored import Stored
 from segment.output.tables import to_parquet
 from segment.store.client import Store
+from tests.bombs import chunk
 from tests.runs import jpeg, png
 
 Rows = list[dict[str, Any]]
@@ -101,6 +102,12 @@ def repainted(mask: np.ndarray) -> bytes:
     return encode_mask(mask)
 
 
+def turned_by_exif(mask: np.ndarray) -> bytes:
+    """The same pixels, with a chunk by which Hugging Face's `datasets` turns them upside down, and OpenCV does not."""
+    data, orientation = encode_mask(mask), b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\3\0\0\0\0\0\0\0"
+    return data[:33] + chunk(b"eXIf", orientation) + data[33:]
+
+
 def one_id(rows: Rows) -> None:
     for row in rows:
         row["id"], row["uri"] = rows[0]["id"], rows[0]["uri"]
@@ -137,6 +144,7 @@ ROWS: dict[str, Callable[[Rows], None]] = {
     "a mask of the PNG's header only": give_mask(lambda mask: encode_mask(mask)[:33]),
     "a picture for a mask": give_mask(lambda mask: png(np.zeros((24, 32, 3), np.uint8))),
     "a JPEG for a mask": give_mask(lambda mask: jpeg(np.zeros((24, 32, 3), np.uint8))),
+    "a mask that some readers turn": give_mask(turned_by_exif),
     "a mask of 16 bits": give_mask(lambda mask: png(mask.astype(np.uint16))),
     "a mask of another size": give_mask(lambda mask: encode_mask(mask[:-1])),
     "a mask that is turned": give_mask(lambda mask: encode_mask(np.ascontiguousarray(mask.T))),

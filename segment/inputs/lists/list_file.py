@@ -6,6 +6,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import BinaryIO
 
 from segment.errors import BadReference, StoreError, UsageError
@@ -30,6 +31,7 @@ _BLOCK = 16 << 20  # bytes of a list that are read at once
 
 _NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+(e[-+]?[0-9]+)?|true|false|nan", re.IGNORECASE)
 _LONGEST = 2000  # characters of a path or URL
+_MOST_TRIED = 100  # cells of some rows, of which there may be a million in one: each costs a request
 
 
 def plan_list(
@@ -115,7 +117,7 @@ def _existence_check(folder: str, scope: Scope, store: Store) -> Exists:
 
     def exists(references: Sequence[str]) -> bool:
         likely = (text for text in references if len(text) <= _LONGEST and not _NUMBER.fullmatch(text))
-        return any(_exists(reference, folder, scope, store) for reference in likely)
+        return any(_exists(reference, folder, scope, store) for reference in islice(likely, _MOST_TRIED))
 
     return exists
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -135,7 +136,8 @@ def with_header(rows: Rows, name: str) -> Rows:
                 f"{name}, line {row.number} has {width} fields; its header names {len(header)}. A name with the "
                 "separator in it goes in quotes"
             )
-    names = [f"{title or 'column'} ({n})" if header.count(title) > 1 or not title else title
+    times = Counter(header)
+    names = [f"{title or 'column'} ({n})" if times[title] > 1 or not title else title
              for n, title in enumerate(header, 1)]  # fmt: skip
     title = dict(zip(rows.names, names, strict=False))
     named = Remade(lambda: (Row(row.number, {title[at]: cell for at, cell in row.cells.items()}) for row in others))
@@ -168,6 +170,8 @@ def _words(line: str, where: str) -> list[str]:
         return [word for word in line.split("\t") if word.strip()]
     if '"' not in line and "'" not in line:
         return [word for word in line.split(" ") if word]  # not at other white space, which names may hold
+    if len(line) > csv.field_size_limit():  # shlex takes a time that grows with its square
+        raise UsageError(f"{where} is longer than any name")
     try:
         return [word for word in shlex.split(line) if word]
     except ValueError:
