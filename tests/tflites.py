@@ -41,10 +41,16 @@ class Node(NamedTuple):
     outputs: Sequence[int]
 
 
-def tflite(tensors: Sequence[Tensor], nodes: Sequence[Node], inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-    """Return the bytes of a model; inputs and outputs are positions of tensors."""
+def tflite(
+    tensors: Sequence[Tensor],
+    nodes: Sequence[Node],
+    inputs: Sequence[int],
+    outputs: Sequence[int],
+    metadata: bytes = b"",
+) -> bytes:
+    """Return the bytes of a model; inputs and outputs are positions of tensors, `metadata` is that of `described`."""
     builder = flatbuffers.Builder(1024)
-    contents = [b""] + [b"" if tensor.content is None else tensor.content.tobytes() for tensor in tensors]
+    contents = [b""] + [b"" if tensor.content is None else tensor.content.tobytes() for tensor in tensors] + [metadata]
     buffers = [_table(builder, 1, [(0, _offset, builder.CreateByteVector(data))] if data else []) for data in contents]
     made = [_tensor(builder, tensor, place + 1) for place, tensor in enumerate(tensors)]
     operators = [_node(builder, node, place) for place, node in enumerate(nodes)]
@@ -62,14 +68,38 @@ def tflite(tensors: Sequence[Tensor], nodes: Sequence[Node], inputs: Sequence[in
         (2, _offset, builder.CreateString("serving_default")),
     ]
     signatures = _vector(builder, [_table(builder, 5, signature)])
+    name = builder.CreateString("TFLITE_METADATA" if metadata else "none")
+    entry = _table(builder, 2, [(0, _offset, name), (1, _uint32, len(contents) - 1)])
+    entries = _vector(builder, [entry])
     model = [
         (0, _uint32, 3),
         (1, _offset, _vector(builder, codes)),
         (2, _offset, graphs),
         (4, _offset, _vector(builder, buffers)),
+        (6, _offset, entries),
         (7, _offset, signatures),
     ]
     builder.Finish(_table(builder, 8, model), b"TFL3")
+    return bytes(builder.Output())
+
+
+def described(mean: Sequence[float], std: Sequence[float], labels: Sequence[tuple[str, str]]) -> bytes:
+    """Return the metadata of a model of RGB; labels are names of files with their languages."""
+    builder = flatbuffers.Builder(256)
+    numbers = [(place, _offset, _numbers(builder, values, np.float32)) for place, values in enumerate((mean, std))]
+    options = _table(builder, 2, numbers)
+    units = _vector(builder, [_table(builder, 2, [(0, _uint8, 1), (1, _offset, options)])])  # normalisation
+    colours = _table(builder, 2, [(0, _int8, 1)])
+    content = _table(builder, 3, [(0, _uint8, 2), (1, _offset, colours)])  # an image
+    files = []
+    for texts in labels:
+        name, language = map(builder.CreateString, texts)
+        files.append(_table(builder, 5, [(0, _offset, name), (2, _int8, 2), (3, _offset, language)]))  # of an axis
+    listed = _vector(builder, files)
+    inputs = _vector(builder, [_table(builder, 7, [(3, _offset, content), (4, _offset, units)])])
+    outputs = _vector(builder, [_table(builder, 7, [(6, _offset, listed)])])
+    graphs = _vector(builder, [_table(builder, 10, [(2, _offset, inputs), (3, _offset, outputs)])])
+    builder.Finish(_table(builder, 8, [(3, _offset, graphs)]), b"M001")
     return bytes(builder.Output())
 
 

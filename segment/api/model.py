@@ -80,13 +80,14 @@ class Model:
         weights_sha384: str,
         batch_size: int = 1,
         max_pixels: int = MAX_PIXELS,
+        confidence: Measure | None = None,
     ) -> None:
         self.card = card
         self.runtime = runtime
         self.weights_sha384 = weights_sha384
         self.batch_size = batch_size
         self.max_pixels = max_pixels
-        self._session = session
+        self._session, self._wanted = session, Extras(confidence)
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._remarks = RemarkLog(log)
@@ -227,12 +228,12 @@ class Model:
 
     def _in_tiles(self, image: NDArray[np.uint8]) -> Prediction:
         try:
-            tiled = TiledImage(ArrayRaster(image), self._session, self.batch_size)
+            tiled = TiledImage(ArrayRaster(image), self._session, self.batch_size, self._wanted)
             found = join_strips(tiled.strips(Clock()), (image.shape[0], image.shape[1]))
         except SampleError as error:
             return _failed(image, error)
         remarks = sorted(tiled.remarks) if found.mask.min() == found.mask.max() else []
-        return Prediction(found.mask, found.mask, None, next(iter(remarks), None), found.confidence)
+        return Prediction(found.mask, found.mask, None, next(iter(remarks), None), next(iter(found.levels), None))
 
 
 def _failed(image: NDArray[np.uint8], error: SampleError) -> Prediction:
@@ -294,7 +295,7 @@ def load_model(
     extras = session_extras(loaded, Extras(confidence))
     session = open_session(loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size, extras=extras)
     _first_process = os.getpid()
-    return Model(loaded, chosen, session, found.sha384, batch_size, max_pixels)
+    return Model(loaded, chosen, session, found.sha384, batch_size, max_pixels, confidence)
 
 
 def count_image(

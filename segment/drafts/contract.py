@@ -69,6 +69,7 @@ class Draft:
     Attributes:
         input_name, output_name: None where the graph has only one.
         logit: whether a sigmoid is missing at the end of the graph (kind `sigmoid`).
+        maximum: the number of probability 1 (kind `sigmoid`).
         remarks: for the user, beside the card.
     """
 
@@ -82,6 +83,7 @@ class Draft:
     output_name: Said[str] | None
     kind: Said[str]
     logit: bool
+    maximum: int
     output_layout: Said[str]
     output_size: tuple[int, int] | None
     classes: Said[Classes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -90,8 +91,7 @@ def draft_card(
     draft = read_draft(weights_url(url), weights, store, size=size, classes=classes, name=name)
     files = _files(url, weights, store)
     named = [(_reference(file, beside), data) for file, data in files]
-    if draft.logit:
-        draft = _probability(draft, lambda other: try_card(_card(other, url, named)[1], weights, pictures))
+    draft = _settled(draft, lambda other: try_card(_card(other, url, named)[1], weights, pictures))
     text, card = _card(draft, url, named)
     trial = _trial(card, weights, pictures, size)
     if labels:
@@ -106,15 +106,27 @@ def draft_card(
     return DraftedCard(text, card, tuple(remarks), picture_of(trial, card) if pictures else b"")
 
 
-def _probability(draft: Draft, trial: Callable[[Draft], object]) -> Draft:
-    """Return the draft of one channel as a probability if all its numbers are from 0 to 1; else unchanged."""
-    why = "one channel, whose numbers are from 0 to 1 for all images tried"
-    other = replace(draft, logit=False, kind=guess("sigmoid", why, draft.kind.otherwise))
-    try:
-        trial(other)
-    except ModelError:  # a number beyond 0 to 1, or what the trial of the draft itself finds
+def _settled(draft: Draft, trial: Callable[[Draft], Trial]) -> Draft:
+    """Return the draft of one channel as what its numbers are: a probability of 0 to 1 or 0 to 255, or as drafted.
+
+    By the second some number has to be near 255, as those near 0 may be logits.
+    """
+    if draft.logit:
+        tried = [_probability(draft, 1), _probability(draft, 255)]
+    elif draft.kind.value == "index" and len(draft.classes.value) == 2:
+        tried = [draft, _probability(draft, 255)]
+    else:
         return draft
-    return other
+    for other in tried:
+        with suppress(ModelError):  # a number beyond, or what the trial of the draft itself finds
+            if 1 in trial(other).classes or other.maximum == 1:
+                return other
+    return draft
+
+
+def _probability(draft: Draft, maximum: int) -> Draft:
+    why = f"one channel, whose numbers are from 0 to {maximum} for all images tried"
+    return replace(draft, logit=False, maximum=maximum, kind=guess("sigmoid", why, draft.kind.otherwise))
 
 
 def _card(draft: Draft, url: str, weights: Sequence[tuple[str, bytes]]) -> tuple[str, ModelCard]:

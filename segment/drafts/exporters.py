@@ -8,9 +8,11 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
+import yaml
+
 from segment.drafts.contract import Hints, Said
 from segment.drafts.metadata_values import is_pair, literal, names_of, numbers_of
-from segment.drafts.mmdeploy import hints_of_deploy, hints_of_detail, hints_of_pipeline
+from segment.drafts.pipelines import hints_of_deploy, hints_of_detail, hints_of_paddle, hints_of_pipeline
 from segment.errors import SegmentError
 from segment.models.sessions.graph_facts import GraphFacts
 from segment.readings.scalings import Scaling, Triple
@@ -32,6 +34,7 @@ _OTHER_TASKS = {
     "ObjectDetection": "a detector: it gives boxes, not a class for every pixel",
     "DepthEstimation": "a network of depth, not of classes",
 }
+_MOST = 1 << 20  # bytes of a file beside the model
 _KERNELS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
@@ -51,7 +54,8 @@ def read_hints(url: str, facts: GraphFacts, store: Store) -> Hints:
 
 
 def _in_the_graph(facts: GraphFacts) -> Iterator[Hints]:
-    metadata = facts.metadata
+    # OpenVINO's Model API parts the names of its tables by a blank in ONNX, by a level in an IR.
+    metadata = {key.replace("model_info ", "model_info."): value for key, value in facts.metadata.items()}
     if "task" in metadata and ("stride" in metadata or "ltralytics" in metadata.get("author", "")):
         yield _ultralytics(metadata)
     elif "names" in metadata:
@@ -89,8 +93,14 @@ def _tensorflow_lite(metadata: Mapping[str, str]) -> Hints:
     """Metadata of a TFLite file: its normalisation is `(pixel - mean) / std` of 0 to 255."""
     why = "the file's TFLite metadata"
     mean, std = numbers_of(metadata.get("tflite.mean", "")), numbers_of(metadata.get("tflite.std", ""))
-    labels = [line for line in metadata.get("tflite.labels", "").splitlines() if line.strip()]
+    text = metadata.get("tflite.labels", "")
+    labels, own = [line for line in text.splitlines() if line.strip()], literal(text)
+    with suppress(ValueError, RecursionError):
+        own = own or json.loads(text)
+    if isinstance(own, dict) and "task" in own:  # ultralytics' own table stands in for the labels
+        return _ultralytics({str(key): str(value) for key, value in own.items()})
     return Hints(
+        channels=Said("RGB", why) if metadata.get("tflite.colours") == "RGB" else None,
         scaling=Said(Scaling(255, mean, std), why) if mean and std and all(std) else None,
         names=names_of(labels, "the labels in the file's TFLite metadata"),
     )
@@ -110,7 +120,8 @@ def _model_api(info: Mapping[str, str], outputs: int) -> Hints:
         resize["pad"] = [min(int(info["pad_value"]), 255)] * 3
     # The library reads BGR, and reverses it for a model of RGB.
     channels = {"yes": "RGB", "true": "RGB", "no": "BGR", "false": "BGR"}.get(reverse)
-    if info.get("embedded_processing", "").lower() in ("true", "yes"):
+    embedded = info.get("embedded_processing", "").lower() in ("true", "yes")
+    if embedded:
         # The graph does it itself, from the library's BGR bytes.
         mean = std = None
         channels, method = "BGR", None
@@ -121,7 +132,7 @@ def _model_api(info: Mapping[str, str], outputs: int) -> Hints:
     refused = kind == "ssd" or ("yolo" in kind and (kind != "yolo" or outputs > 1))
     return Hints(
         channels=Said(channels, f"{why} (reverse_input_channels = {reverse})") if channels else None,
-        scaling=Said(Scaling(255, mean or (0.0,) * 3, std or (1.0,) * 3), why) if mean or std else None,
+        scaling=Said(Scaling(255, mean or (0.0,) * 3, std or (1.0,) * 3), why) if mean or std or embedded else None,
         resize=Said(resize, f"{why} (resize_type)") if method else None,
         names=names_of(labels, why) if labels else None,
         refusal=f"its model_info says {info['model_type']}, a detector" if refused else "",
@@ -145,14 +156,17 @@ def _beside(url: str, store: Store) -> Iterator[Hints]:
     folder = parent_url(url)
     places = [folder, parent_url(folder)] if basename(folder) == "onnx" else [folder]
     for place in places:
-        config, processor = _json(place, "config.json", store), _json(place, "preprocessor_config.json", store)
+        config, processor = _table(place, "config.json", store), _table(place, "preprocessor_config.json", store)
+        processor = processor or _table(place, "processor_config.json", store).get("image_processor") or {}
         yield _understood("config.json or preprocessor_config.json", _hugging_face, config, processor)
     for name, read in (
         ("deploy.json", hints_of_deploy),
         ("detail.json", hints_of_detail),
         ("pipeline.json", hints_of_pipeline),
+        ("deploy.yaml", hints_of_paddle),
+        ("inference.yml", hints_of_paddle),
     ):
-        yield _understood(name, read, _json(folder, name, store))
+        yield _understood(name, read, _table(folder, name, store))
 
 
 def _understood(name: str, read: Callable[..., Hints], *tables: Mapping[str, Any]) -> Hints:
@@ -163,15 +177,17 @@ def _understood(name: str, read: Callable[..., Hints], *tables: Mapping[str, Any
         return Hints(remarks=(f"{name} beside the model has a form that is not known here, and is not used",))
 
 
-def _json(folder: str, name: str, store: Store) -> dict[str, Any]:
-    with suppress(SegmentError, OSError, ValueError, RecursionError):  # a file that cannot be read says nothing
-        found = json.loads(store.read_if_exists(join_url(folder, name)) or b"{}")
+def _table(folder: str, name: str, store: Store) -> dict[str, Any]:
+    """Return the table of a JSON or YAML file; an empty one of a file that cannot be read, or is none."""
+    read = json.loads if name.endswith(".json") else yaml.safe_load
+    with suppress(SegmentError, OSError, ValueError, RecursionError, yaml.YAMLError):
+        found = read(store.read_if_exists(join_url(folder, name), most=_MOST) or b"{}")
         return found if isinstance(found, dict) else {}
     return {}
 
 
 def _hugging_face(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Hints:
-    labels, why = config.get("id2label"), "preprocessor_config.json"
+    labels, why = config.get("id2label"), "the configuration of its image processor"
     for name in map(str, config.get("architectures") or []):
         if task := next((task for task in _OTHER_TASKS if name.endswith(task)), None):
             return Hints(refusal=f"config.json beside it describes {_OTHER_TASKS[task]} ({name})")
@@ -206,6 +222,8 @@ def _hugging_face_size(processor: Mapping[str, Any], why: str) -> Said[tuple[int
         size = processor.get("crop_size", size)
     if isinstance(size, int):
         size = {"height": size, "width": size}
+    if isinstance(size, list) and is_pair(size):  # of before 2023
+        size = {"height": size[1], "width": size[0]}
     if not isinstance(size, dict):
         return None
     side = size.get("shortest_edge")

@@ -49,13 +49,16 @@ class Mask:
         return self.facts.port.name
 
 
-def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mask, Sequence[Mask]]:
+def choose_output(
+    facts: GraphFacts, size: Size, input_layout: str, classes: int | None = None
+) -> tuple[Mask, Sequence[Mask]]:
     """Return the output that holds the mask, and the others that could.
 
     Args:
         facts: of the graph, its outputs' shapes inferred for `size`.
         size: height and width of the input.
         input_layout: `NCHW` or `NHWC`, preferred where an output could have both.
+        classes: number of classes, where the user or the exporter says it: an output of as many is preferred.
 
     Raises:
         ModelError: no output holds a class for every pixel; the message says what they hold.
@@ -64,7 +67,7 @@ def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mas
     found = [mask for output in facts.outputs if (mask := _as_mask(output, size, input_layout))]
     if not found:
         _refuse_outputs(facts, size)
-    best = max(found, key=_rank)
+    best = max(found, key=lambda mask: _rank(mask, classes))
     if best.kind.value == MULTILABEL_KIND:
         raise refusal(f"its output {best.facts.port} {best.kind.why} of each of {best.classes} channels: {MULTILABEL}")
     if best.classes is not None and best.classes > _MOST_CLASSES:
@@ -199,9 +202,11 @@ def _pair(plane: Dims) -> Size:
     return plane[0] or 0, plane[1] or 0
 
 
-def _rank(mask: Mask) -> tuple[int, int, bool]:
+def _rank(mask: Mask, classes: int | None) -> tuple[bool, int, int, bool]:
     """Return what makes an output the mask rather than another; of equal ones those called auxiliary come last."""
-    return _RANKS.get(mask.kind.value, 2), mask.size[0] * mask.size[1], "aux" not in mask.name.lower()
+    kind = _RANKS.get(mask.kind.value, 2)
+    is_known = classes is not None and mask.classes == classes and kind > 0
+    return is_known, kind, mask.size[0] * mask.size[1], "aux" not in mask.name.lower()
 
 
 def _refuse_outputs(facts: GraphFacts, size: Size) -> None:

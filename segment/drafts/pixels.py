@@ -31,8 +31,8 @@ def scaling_of(entry: InputFacts, facts: GraphFacts, fmt: Format, hints: Hints) 
         return _inside(entry)
     if found := _of_levels(entry):
         return found
-    if fmt == "ir":
-        why = "nothing says so; OpenVINO's converter usually builds mean and scale into the graph"
+    if is_of_model_optimizer(facts):
+        why = "nothing says so; OpenVINO's Model Optimizer usually builds mean and scale into the graph"
         return guess(Scaling(), why, _others("0-255"))
     if is_of_keras(entry, facts):
         why = "nothing says so; many networks of Keras take 0 to 1"
@@ -40,6 +40,8 @@ def scaling_of(entry: InputFacts, facts: GraphFacts, fmt: Format, hints: Hints) 
     if fmt == "tflite" or is_of_tensorflow(entry, facts):
         why = "nothing says so; most networks of TensorFlow take -1 to 1"
         return guess(SYMMETRIC, why, _others("-1..1"))
+    if "paddle" in facts.producer.lower():
+        return guess(SYMMETRIC, "nothing says so; PaddleSeg takes -1 to 1 unless told otherwise", _others("-1..1"))
     why = "nothing says so; most networks of PyTorch take ImageNet's mean and deviation"
     return guess(IMAGENET, why, _others("ImageNet"))
 
@@ -74,6 +76,8 @@ def _of_levels(entry: InputFacts) -> Said[Scaling] | None:
 
 
 def _inside(entry: InputFacts) -> Said[Scaling]:
+    if max(entry.subtracted, default=0.0) < 0:
+        return guess(SYMMETRIC, f"the graph begins with a normalisation of -1 to 1 ({_told(entry)})", _others("-1..1"))
     largest = max((abs(number) for number in entry.subtracted), default=0.0)
     factor = max((abs(number) for number in entry.multiplied), default=1.0)
     if largest > 2 or (largest <= 2 and factor < 0.1 and entry.multiplied):
@@ -103,13 +107,18 @@ def is_of_tensorflow(entry: InputFacts, facts: GraphFacts) -> bool:
     return any(word in writer for word in ("tf2onnx", "tensorflow")) or entry.port.name.endswith(":0")
 
 
-def channels_of(entry: InputFacts, fmt: Format, hints: Hints, classes: int) -> Said[str]:
+def is_of_model_optimizer(facts: GraphFacts) -> bool:
+    """Whether an IR is from OpenVINO's converter of before 2024, as are those of Open Model Zoo."""
+    return "conversion_parameters.framework" in facts.metadata
+
+
+def channels_of(entry: InputFacts, facts: GraphFacts, hints: Hints, classes: int) -> Said[str]:
     """Return the order of the channels: the graph never says it, but a mean that it subtracts may."""
     if hints.channels is not None:
         return hints.channels
     if len(entry.subtracted) == 3 and len(set(entry.subtracted)) == 3:
         return _by_mean(entry.subtracted, classes)
-    if fmt == "ir":
+    if is_of_model_optimizer(facts):
         return guess("BGR", "nothing says so; Open Model Zoo's networks take blue first", '"RGB"')
     if entry.port.name == "data":
         why = "most networks take red first, but networks of Caffe, whose inputs are called 'data', take blue first"

@@ -48,7 +48,8 @@ def read_draft(
     depth = depth_of(entry.port, layout.value)
     chosen = size_of(entry.port, layout.value, hints, size)
     facts = inspect_graph(weights, entry.port.name, _shape(layout.value, chosen.value, depth))
-    mask, others = choose_output(facts, chosen.value, layout.value)
+    said = classes or (len(hints.names.value) if hints.names else None)
+    mask, others = choose_output(facts, chosen.value, layout.value, said)
     found = _classes(mask, hints, classes)
     number = len(found.value.names)
     return Draft(
@@ -56,12 +57,13 @@ def read_draft(
         entry.port.name if len(facts.inputs) > 1 else None,
         layout,
         chosen,
-        channels_of(entry, weights.format, hints, number) if depth == 3 else GREY,
+        channels_of(entry, facts, hints, number) if depth == 3 else GREY,
         scaling_of(entry, facts, weights.format, hints) if depth == 3 else scaling_of_grey(entry, hints),
         hints.resize or guess(_STRETCH, "no file says how images were resized", 'method = "letterbox" or "pad"'),
         _output_name(mask, others, len(facts.outputs)),
         mask.kind,
         mask.logit,
+        1,
         Said(mask.layout, f"the graph's output is {mask.facts.port}"),
         _stated_size(mask, chosen.value),
         found,
@@ -104,7 +106,8 @@ def _classes(mask: Mask, hints: Hints, stated: int | None) -> Said[Classes]:
     if hints.names:
         return classes_of(len(hints.names.value), "", hints.names)
     raise unanswered(
-        f"nothing says how many classes the output {mask.facts.port} has: say it, for example --classes 19"
+        f"nothing says how many classes the output {mask.facts.port} has: say it, for example --classes 19, or "
+        "--classes 2 for 0 and 255"
     )
 
 

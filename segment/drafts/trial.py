@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,11 +42,19 @@ class Tried:
 
 @dataclass(frozen=True)
 class Trial:
-    """A card that runs: on which runtime, and what it makes of the images."""
+    """A card that runs.
+
+    Attributes:
+        runtime: on which it runs.
+        images: what it makes of the images.
+        remarks: what was noticed.
+        classes: those that it sees in these and in generated images.
+    """
 
     runtime: str
     images: tuple[Tried, ...]
     remarks: tuple[str, ...]
+    classes: frozenset[int] = frozenset()
 
 
 def read_images(reference: str, store: Store) -> list[NamedImage]:
@@ -87,19 +95,20 @@ def try_card(card: ModelCard, weights: Weights, images: Sequence[NamedImage]) ->
         found = _tried(card, weights, images, "onnxruntime")
     except ModelError:
         raise reason from None
-    return Trial(found.runtime, found.images, (*found.remarks, f"use --runtime onnxruntime: {reason}"))
+    return replace(found, remarks=(*found.remarks, f"use --runtime onnxruntime: {reason}"))
 
 
 def _tried(card: ModelCard, weights: Weights, images: Sequence[NamedImage], name: str) -> Trial:
     runtime = runtime_for(card, weights, name, nodes=[capabilities()])
     session = open_session(card, weights, runtime, threads=available_cpus())
-    for picture in random_images(2, card.input.height, card.input.width, card.input.planes):
-        _mask(session, picture, "a generated image")
+    generated = random_images(2, card.input.height, card.input.width, card.input.planes)
+    masks = [_mask(session, picture, "a generated image") for picture in generated]
     tried = []
     for title, pixels in images:
-        mask = _mask(session, resize_image(pixels, card.input), title)
-        tried.append(Tried(title, pixels, restore_mask(mask, card.input, (pixels.shape[0], pixels.shape[1]))))
-    return Trial(f"{runtime.name}, {runtime.precision}", tuple(tried), tuple(_remarks(tried, card)))
+        masks.append(_mask(session, resize_image(pixels, card.input), title))
+        tried.append(Tried(title, pixels, restore_mask(masks[-1], card.input, (pixels.shape[0], pixels.shape[1]))))
+    seen = frozenset(int(number) for mask in masks for number in np.unique(mask))
+    return Trial(f"{runtime.name}, {runtime.precision}", tuple(tried), tuple(_remarks(tried, card)), seen)
 
 
 def _mask(session: Session, image: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:

@@ -75,6 +75,7 @@ def _sigmoid(draft: Draft) -> list[str]:
     if draft.kind.value != "sigmoid":
         return []
     lines = ["logit = true"] if draft.logit else []
+    lines += [line("maximum", draft.maximum)] if draft.maximum != 1 else []
     return [
         *lines,
         *comment("GUESS: the usual threshold of a probability. Otherwise: any between 0 and 1."),

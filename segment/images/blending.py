@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,20 +23,21 @@ class Tile(NamedTuple):
 
     Attributes:
         mask: `uint8[tile height, tile width]`.
-        confidence: of the same shape, where the blend, or the run, needs it; see `Masks`.
-        probabilities: of each class, of the same shape, where the blend needs them.
+        levels: `uint8[L, tile height, tile width]`, confidence and probabilities that go with the mask; the first of
+            `HighestConfidence` is the confidence that decides.
+        scores: `uint8[C, tile height, tile width]`, probabilities of all classes, where the blend needs them.
     """
 
     mask: NDArray[np.uint8]
-    confidence: NDArray[np.uint8] | None = None
-    probabilities: Sequence[NDArray[np.uint8]] | None = None
+    levels: NDArray[np.uint8]
+    scores: NDArray[np.uint8] | None = None
 
 
 class Strip(NamedTuple):
-    """Rows of an image: its mask `uint8[n, W]`, and the model's confidence of the same shape if tiles have it."""
+    """Rows of an image: its mask `uint8[n, W]`, and what goes with it, `uint8[L, n, W]`; see `Tile`."""
 
     mask: NDArray[np.uint8]
-    confidence: NDArray[np.uint8] | None = None
+    levels: NDArray[np.uint8]
 
 
 class Blending(Protocol):
@@ -54,21 +55,19 @@ class Blending(Protocol):
 class NearestCentre:
     """Each pixel has the class that the tile with the nearest centre gives it; see `TileAxis.cuts`."""
 
-    def __init__(self, rows: TileAxis, columns: TileAxis) -> None:
+    def __init__(self, rows: TileAxis, columns: TileAxis, levels: int) -> None:
         self._rows, self._columns = rows, columns
-        self._strip = Strip(np.empty((0, columns.length), np.uint8))
+        self._strip = Strip(np.empty((0, columns.length), np.uint8), np.empty((levels, 0, columns.length), np.uint8))
 
     def put(self, row: int, column: int, tile: Tile) -> None:
         (top, bottom), (left, right) = self._rows.cuts[row : row + 2], self._columns.cuts[column : column + 2]
         if column == 0:
             shape = (bottom - top, self._columns.length)
-            levels = None if tile.confidence is None else np.empty(shape, np.uint8)
-            self._strip = Strip(np.empty(shape, np.uint8), levels)
+            self._strip = Strip(np.empty(shape, np.uint8), np.empty((len(tile.levels), *shape), np.uint8))
         above, before = self._rows.starts[row], self._columns.starts[column]
-        own = np.s_[top - above : bottom - above, left - before : right - before]
+        own = np.s_[..., top - above : bottom - above, left - before : right - before]
         self._strip.mask[:, left:right] = tile.mask[own]
-        if self._strip.confidence is not None and tile.confidence is not None:
-            self._strip.confidence[:, left:right] = tile.confidence[own]
+        self._strip.levels[..., left:right] = tile.levels[own]
 
     def finish_row(self, row: int) -> Strip:
         return self._strip
@@ -78,31 +77,30 @@ class HighestConfidence:
     """Each pixel has the class of the tile whose confidence there, times a window, is the highest; else of the first.
 
     The window is a Hann window along both sides, 1 to 255: a tile counts least at its edges, where it sees least. It
-    holds a class, its confidence, and a score of 16 bits for each pixel of one row of tiles.
+    holds a class, its levels, and a score of 16 bits for each pixel of one row of tiles.
     """
 
-    def __init__(self, rows: TileAxis, columns: TileAxis) -> None:
+    def __init__(self, rows: TileAxis, columns: TileAxis, levels: int) -> None:
         self._rows, self._columns = rows, columns
         self._window = hann_window(rows.tile, columns.tile).astype(np.uint16)[: rows.inside, : columns.inside]
         self._classes = np.zeros((rows.inside, columns.length), np.uint8)
-        self._levels = np.zeros_like(self._classes)
+        self._levels = np.zeros((levels, rows.inside, columns.length), np.uint8)
         self._scores = np.zeros((rows.inside, columns.length), np.uint16)
 
     def put(self, row: int, column: int, tile: Tile) -> None:
-        assert tile.confidence is not None, "the session is opened with confidence"
         height, width = self._window.shape
-        inside, left = np.s_[:height, :width], self._columns.starts[column]
-        held = np.s_[:, left : left + width]
-        weighted = (tile.confidence[inside] + np.uint16(1)) * self._window  # 65,280 at most
+        inside, left = np.s_[..., :height, :width], self._columns.starts[column]
+        held = np.s_[..., left : left + width]
+        weighted = (tile.levels[0][inside] + np.uint16(1)) * self._window  # 65,280 at most
         better = weighted > self._scores[held]
         np.copyto(self._classes[held], tile.mask[inside], where=better)
-        np.copyto(self._levels[held], tile.confidence[inside], where=better)
+        np.copyto(self._levels[held], tile.levels[inside], where=better)
         np.copyto(self._scores[held], weighted, where=better)
 
     def finish_row(self, row: int) -> Strip:
         done = _rows_done(self._rows, row)
-        strip = Strip(self._classes[:done].copy(), self._levels[:done].copy())
-        _move_up((self._classes, self._levels, self._scores), done)
+        strip = Strip(self._classes[:done].copy(), self._levels[:, :done].copy())
+        _move_up((self._classes, *self._levels, self._scores), done)
         return strip
 
 
@@ -111,39 +109,41 @@ class HighestMean:
 
     All are whole numbers: probabilities in 255 steps, weights of a Hann window, sums of 16 bits, so that the order of
     tiles makes no difference. The class that a tile gives a pixel counts one step more than its probability: where one
-    tile decides alone, its class stays, though rounding makes two probabilities equal. Confidence is averaged alike.
+    tile decides alone, its class stays, though rounding makes two probabilities equal. Levels are averaged alike.
     It holds a sum for each class and pixel of one row of tiles.
+
+    Args:
+        rows, columns: the tiles.
+        classes: number of classes.
+        levels: number of levels, L.
 
     Raises:
         SampleError: the sums do not fit `MOST_SUMS`.
     """
 
-    def __init__(self, rows: TileAxis, columns: TileAxis, classes: int) -> None:
+    def __init__(self, rows: TileAxis, columns: TileAxis, classes: int, levels: int) -> None:
         shape = (classes, rows.inside, columns.length)
-        if sums_size(*shape) > MOST_SUMS:
+        if (needed := sums_size(classes + levels, *shape[1:])) > MOST_SUMS:
             numbers = f"{classes} classes x {rows.inside:,} rows x {columns.length:,} columns"
-            raise SampleError("too_wide", f"{size(sums_size(*shape))} for {numbers}, at most {size(MOST_SUMS)}")
+            raise SampleError("too_wide", f"{size(needed)} for {numbers}, at most {size(MOST_SUMS)}")
         self._rows, self._columns = rows, columns
         self._window = _weights(rows, columns)
         self._sums = np.zeros(shape, np.uint16)
-        self._levels, self._weight = np.zeros(shape[1:], np.uint16), np.zeros(shape[1:], np.uint16)
-        self._has_levels = False
+        self._levels, self._weight = np.zeros((levels, *shape[1:]), np.uint16), np.zeros(shape[1:], np.uint16)
 
     def put(self, row: int, column: int, tile: Tile) -> None:
-        assert tile.probabilities is not None, "the session is opened with probabilities"
+        assert tile.scores is not None, "the session is opened with probabilities"
         height, width = self._window.shape
-        inside, left = np.s_[:height, :width], self._columns.starts[column]
-        held = np.s_[:, left : left + width]
+        inside, left = np.s_[..., :height, :width], self._columns.starts[column]
+        held = np.s_[..., left : left + width]
         mask = tile.mask[inside]
-        for index, levels in enumerate(tile.probabilities):
-            weighted = levels[inside].astype(np.uint16)
+        for index, scores in enumerate(tile.scores):
+            weighted = scores[inside].astype(np.uint16)
             weighted += mask == index
             weighted *= self._window
             self._sums[index][held] += weighted
-        if tile.confidence is not None:
-            self._has_levels = True
-            self._levels[held] += tile.confidence[inside] * self._window
-            self._weight[held] += self._window
+        self._levels[held] += tile.levels[inside] * self._window
+        self._weight[held] += self._window
 
     def finish_row(self, row: int) -> Strip:
         done = _rows_done(self._rows, row)
@@ -151,13 +151,10 @@ class HighestMean:
         for index, sums in enumerate(self._sums[1:, :done], 1):
             np.copyto(mask, np.uint8(index), where=sums > best)
             np.maximum(best, sums, out=best)
-        strip = Strip(mask, self._mean_levels(done) if self._has_levels else None)
-        _move_up((*self._sums, self._levels, self._weight), done)
+        levels, weight = (array[..., :done, :].astype(np.uint32) for array in (self._levels, self._weight))
+        strip = Strip(mask, ((2 * levels + weight) // (2 * weight)).astype(np.uint8))
+        _move_up((*self._sums, *self._levels, self._weight), done)
         return strip
-
-    def _mean_levels(self, done: int) -> NDArray[np.uint8]:
-        sums, weight = (array[:done].astype(np.uint32) for array in (self._levels, self._weight))
-        return ((2 * sums + weight) // (2 * weight)).astype(np.uint8)
 
 
 def _rows_done(rows: TileAxis, row: int) -> int:
@@ -198,16 +195,16 @@ def _cover(axis: TileAxis) -> tuple[int, float]:
     return int(number.max()), float(total.max())
 
 
-def sums_size(classes: int, rows: int, columns: int) -> int:
-    """Return the bytes that `HighestMean` holds for tiles of so many rows and an image of so many columns."""
-    return (classes + 2) * rows * columns * np.dtype(np.uint16).itemsize
+def sums_size(planes: int, rows: int, columns: int) -> int:
+    """Return the bytes that `HighestMean` holds for so many classes and levels, rows of a tile, columns of an image."""
+    return (planes + 1) * rows * columns * np.dtype(np.uint16).itemsize
 
 
-def blending_of(tiles: Tiles, rows: TileAxis, columns: TileAxis, classes: int) -> Blending:
+def blending_of(tiles: Tiles, rows: TileAxis, columns: TileAxis, classes: int, levels: int) -> Blending:
     """Return the blending that a card names. Raises SampleError: it does not fit into memory."""
     if tiles.blend == "mean":
-        return HighestMean(rows, columns, classes)
-    return HighestConfidence(rows, columns) if tiles.blend == "confidence" else NearestCentre(rows, columns)
+        return HighestMean(rows, columns, classes, levels)
+    return (HighestConfidence if tiles.blend == "confidence" else NearestCentre)(rows, columns, levels)
 
 
 def enlarged(strips: Iterator[Strip], factor: int, image: tuple[int, int]) -> Iterator[Strip]:
@@ -218,12 +215,10 @@ def enlarged(strips: Iterator[Strip], factor: int, image: tuple[int, int]) -> It
     (rows_left, width), step = image, max(1, ROWS_AT_ONCE // factor)
 
     def blocks(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return pixels.repeat(factor, axis=0)[:rows_left].repeat(factor, axis=1)[:, :width]
+        return pixels.repeat(factor, axis=-2)[..., :rows_left, :].repeat(factor, axis=-1)[..., :width]
 
     for strip in strips:
         for first in range(0, len(strip.mask), step):
-            mask, levels = (part if part is None else part[first : first + step] for part in strip)
-            assert mask is not None
-            found = Strip(blocks(mask), None if levels is None else blocks(levels))
+            found = Strip(*(blocks(part[..., first : first + step, :]) for part in strip))
             yield found
             rows_left -= len(found.mask)

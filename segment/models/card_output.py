@@ -79,6 +79,12 @@ class Output(BaseModel):
         "stays a probability.",
     )
 
+    maximum: Literal[255, 1] = Field(
+        1,
+        exclude_if=lambda number: number == 1,  # the identity of runs without it stays as it was
+        description="Kind `sigmoid` only: the number that stands for probability 1, 255 for masks of 0 to 255.",
+    )
+
     @property
     def enlarging(self) -> Enlarging:
         """`enlarge`, or its default."""
@@ -131,8 +137,10 @@ class Output(BaseModel):
             raise ValueError(
                 f"layout {self.layout!r} does not fit kind {self.kind!r}: use one of {', '.join(self.layouts)}"
             )
-        if self.kind != "sigmoid" and (self.logit or self.threshold != 0.5):
-            raise ValueError(f"threshold and logit are for kind 'sigmoid', not for {self.kind!r}")
+        if self.kind != "sigmoid" and (self.logit or self.threshold != 0.5 or self.maximum != 1):
+            raise ValueError(f"threshold, logit and maximum are for kind 'sigmoid', not for {self.kind!r}")
+        if self.logit and self.maximum != 1:
+            raise ValueError("a logit has no maximum: logit = true or maximum = 255")
         return self
 
 

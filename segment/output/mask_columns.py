@@ -50,7 +50,7 @@ class ImageExtras(NamedTuple):
         confidence: mean of the measure over the image's pixels, 0-1; None without a measure.
         by_class: the same over the pixels of each predicted class, None where there are none.
         map: PNG of the measure of every pixel, 0-255; None without maps, and for an image too large for one.
-        probabilities: PNG of the probability of each chosen class, 0-255.
+        probabilities: PNG of the probability of each chosen class, 0-255; none as `map`.
         boundary: pixels of boundary regions; None where they are not counted, or without a label.
     """
 
@@ -145,7 +145,9 @@ class ExtraColumns:
             "mean_confidence": row.confidence,
             "class_confidence": row.by_class,
             "confidence": None if row.map is None else {"bytes": row.map},
-            "probabilities": {name: {"bytes": png} for name, png in zip(self.classes, row.probabilities, strict=True)},
+            "probabilities": {name: {"bytes": png} for name, png in zip(self.classes, row.probabilities, strict=True)}
+            if row.probabilities
+            else None,
             "boundary": None if row.boundary is None else _sparse(row.boundary),
         }
 

@@ -17,8 +17,8 @@ REMARKS = {
     "georeference_turned": "the image is turned by its orientation, and its georeference is of the pixels as stored: "
     "it is left out of the mask",
     "georeference_damaged": "the image's georeference cannot be read: it is left out of the mask",
-    "confidence_map_too_large": "the image has more than 100 megapixels: the confidence of its pixels is left out, its "
-    "means are not",
+    "maps_too_large": "the image has more than 100 megapixels: the confidence and the probabilities of its pixels are "
+    "left out, the means are not",
     "label_absent": "no label in the label column: segmented, not scored",
     "model_one_class": "the model predicts one class for every pixel, as for all earlier images of the worker: if that "
     "is wrong, check the card's input (channels, maximum, mean, std), output.kind and the weights",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -88,7 +88,7 @@ class TiledImages:
         step: Callable[[], object],
     ) -> ImageRow:
         size = (raster.height, raster.width)
-        image = TiledImage(raster, self._session, self._task.batch_size)
+        image = TiledImage(raster, self._session, self._task.batch_size, self._task.extras)
 
         def counted_step() -> None:
             self.share = image.done / image.tiles
@@ -101,19 +101,18 @@ class TiledImages:
         with clock("encode"):
             counts.open_label(sample, self._task.store, raster, self._labels)
         strips = counts.counting(image.strips(clock, counted_step), clock)
-        levels = None
+        maps: list[bytes] = []
         if raster.height * raster.width <= MOST_PNG_PIXELS:
             whole = join_strips(strips, size)
             with clock("encode"):
                 row = replace(row, mask=encode_mask(whole.mask))
-                levels = None if whole.confidence is None else encode_mask(whole.confidence)
+                maps = [encode_mask(levels) for levels in whole.levels]
         else:
             row = replace(row, mask_file=self._mask_file(part, row.index, raster, strips, clock))
         clock.tiles += image.tiles
         of_tiles = tuple(sorted(image.remarks)) if counts.has_one_class else ()  # other tiles have other classes
-        without_map = ("confidence_map_too_large",) if self._task.settings.confidence_maps and not levels else ()
-        row = replace(row, remarks=row.remarks + raster.remarks + of_tiles + without_map)
-        row = replace(row, extras=counts.extras(levels))
+        row = replace(row, remarks=row.remarks + raster.remarks + of_tiles + counts.remarks(maps))
+        row = replace(row, extras=counts.extras(maps))
         if counts.fault:  # the mask is good, only its label is not: keep the mask
             return replace(row, error=counts.fault)
         return scored(row, counts.total, counts.label_remarks, self._task.card)
@@ -161,7 +160,7 @@ class _StripCounts:
             self._boundary = BoundaryStrips(size, len(classes), fraction=fraction, ignore=classes.ignored_classes)
         self.fault: str | None = None
         self._confidence = ConfidenceSums(len(classes)) if task.extras.confidence else None
-        self._has_maps = task.settings.confidence_maps
+        self._has_maps, self._has_probabilities = task.settings.confidence_maps, bool(task.extras.probabilities)
         self._label: LabelRaster | None = None
         self._rows = 0
 
@@ -170,16 +169,25 @@ class _StripCounts:
         """Remarks on the label; None without one."""
         return self._label.remarks if self._label else None
 
-    def extras(self, levels: bytes | None) -> ImageExtras | None:
+    def remarks(self, maps: Sequence[bytes]) -> tuple[str, ...]:
+        """Return a remark if maps are wanted and there are none; see `extras`."""
+        return ("maps_too_large",) if (self._has_maps or self._has_probabilities) and not maps else ()
+
+    def extras(self, maps: Sequence[bytes]) -> ImageExtras | None:
         """Return what is written beside the mask, if anything is; without counts of boundaries where there is no label.
 
         Args:
-            levels: the PNG of the confidence of each pixel, if there is one.
+            maps: the PNGs of the levels that `counting` leaves to strips; none of an image that is too large.
         """
         boundary = self._boundary.total if self._boundary and self._label and not self.fault else None
+        found = ImageExtras(
+            map=maps[0] if maps and self._has_maps else None,
+            probabilities=tuple(maps[self._has_maps :]),
+            boundary=boundary,
+        )
         if self._confidence:
-            return ImageExtras(self._confidence.mean, self._confidence.by_class, levels, boundary=boundary)
-        return ImageExtras(boundary=boundary) if boundary else None
+            found = found._replace(confidence=self._confidence.mean, by_class=self._confidence.by_class)
+        return found if found != ImageExtras() else None
 
     def open_label(self, sample: Sample, store: Store, raster: Raster, labels: LabelDecoder) -> None:
         """Open the label of a sample, if it has one, whose image is `raster`."""
@@ -193,13 +201,13 @@ class _StripCounts:
             self.fault = str(error)
 
     def counting(self, strips: Iterable[Strip], clock: Clock) -> Iterator[Strip]:
-        """Yield the strips, and count them; with confidence only where maps of it are written."""
+        """Yield the strips, and count them; with the levels of confidence only where maps of it are written."""
         for strip in strips:
             with clock("encode"):
                 self._count(strip.mask)
-                if self._confidence and strip.confidence is not None:
-                    self._confidence.add(strip.mask, strip.confidence)
-            yield strip if self._has_maps else Strip(strip.mask)
+                if self._confidence:
+                    self._confidence.add(strip.mask, strip.levels[0])
+            yield strip if self._has_maps or not self._confidence else strip._replace(levels=strip.levels[1:])
 
     def _count(self, strip: NDArray[np.uint8]) -> None:
         label = None

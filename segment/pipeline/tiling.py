@@ -15,6 +15,7 @@ from segment.images.tiles import TileAxis, pad_tile, spread_tiles
 from segment.models.card import ModelCard
 from segment.models.card_input import Input
 from segment.models.sessions import Extras, Session
+from segment.models.sessions.extras import NOTHING
 from segment.pipeline.prediction import Predicted, predict
 from segment.pipeline.stages import Clock
 
@@ -30,6 +31,8 @@ class TiledImage:
     Args:
         session: of a card with `input.tiles`.
         batch_size: tiles per call of the session.
+        wanted: what strips have beside the mask: the levels of their confidence, then those of each class; the session
+            is opened with its `session_extras`.
 
     Attributes:
         tiles, done: number of tiles, and of those that have been segmented.
@@ -39,14 +42,17 @@ class TiledImage:
         SampleError: the blend of the card does not fit into memory.
     """
 
-    def __init__(self, raster: Raster, session: Session, batch_size: int) -> None:
-        self._session, self._batch_size = session, batch_size
+    def __init__(self, raster: Raster, session: Session, batch_size: int, wanted: Extras = NOTHING) -> None:
+        self._session, self._batch_size, self._wanted = session, batch_size, wanted
         spec = session.card.input
         assert spec.tiles is not None
         self._size, self._shrink = (raster.height, raster.width), spec.tiles.shrink
+        self._is_by_mean = spec.tiles.blend == "mean"
         self._raster = raster if self._shrink == 1 else ShrunkRaster(raster, self._shrink)
         self._rows, self._columns = tile_axes(spec, (self._raster.height, self._raster.width))
-        self._blending = blending_of(spec.tiles, self._rows, self._columns, len(session.card.classes))
+        self._has_confidence = session_extras(session.card, wanted).confidence is not None
+        levels = self._has_confidence + len(wanted.probabilities)
+        self._blending = blending_of(spec.tiles, self._rows, self._columns, len(session.card.classes), levels)
         self.tiles = len(self._rows.starts) * len(self._columns.starts)
         self.done = 0
         self.remarks: set[str] = set()
@@ -65,6 +71,8 @@ class TiledImage:
             SampleError: the output for a tile cannot be used, or a window cannot be decoded.
         """
         strips = self._segmented(clock, step, most)
+        if self._has_confidence and self._wanted.confidence is None:  # it was for the blend alone
+            strips = (strip._replace(levels=strip.levels[1:]) for strip in strips)
         yield from strips if self._shrink == 1 else enlarged(strips, self._shrink, self._size)
 
     def _segmented(self, clock: Clock, step: Callable[[], object], most: int | None) -> Iterator[Strip]:
@@ -95,14 +103,17 @@ class TiledImage:
             raise SampleError(found.fault, f"in the tile at {at}")
         if found.remark:
             self.remarks.add(found.remark)
-        spec = self._session.card.input
-
-        def at_tile_size(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            return restore_mask(pixels, spec, (spec.height, spec.width))
-
-        confidence = None if found.confidence is None else at_tile_size(found.confidence)
-        probabilities = None if found.probabilities is None else [at_tile_size(each) for each in found.probabilities]
-        self._blending.put(row, column, Tile(at_tile_size(found.mask), confidence, probabilities))
+        spec, chosen, levels = self._session.card.input, self._wanted.probabilities, []
+        size = (spec.height, spec.width)
+        scores = None
+        if found.probabilities is not None:
+            scores = np.stack([restore_mask(each, spec, size) for each in found.probabilities])
+        if self._has_confidence and found.confidence is not None:
+            levels.append(restore_mask(found.confidence, spec, size))
+        if chosen and scores is not None:
+            levels += list(scores[list(chosen)] if self._is_by_mean else scores)
+        found_levels = np.stack(levels) if levels else np.empty((0, *size), np.uint8)
+        self._blending.put(row, column, Tile(restore_mask(found.mask, spec, size), found_levels, scores))
 
 
 def session_extras(card: ModelCard, wanted: Extras) -> Extras:
@@ -114,11 +125,6 @@ def session_extras(card: ModelCard, wanted: Extras) -> Extras:
     tiles = card.input.tiles
     if tiles is None:
         return wanted
-    if wanted.probabilities:
-        raise UsageError(
-            f"probabilities: the card {card.name} segments images in tiles (input.tiles), for which they are not "
-            "written; leave them out"
-        )
     if tiles.blend == "mean":
         return Extras(wanted.confidence, tuple(range(len(card.classes))))
     if tiles.blend == "centre":
@@ -128,7 +134,7 @@ def session_extras(card: ModelCard, wanted: Extras) -> Extras:
             f"confidence = {wanted.confidence}: the card {card.name} blends tiles by their highest probability "
             "(input.tiles.blend = 'confidence'), and a session gives one measure: use maximum, or another blend"
         )
-    return Extras("maximum")
+    return Extras("maximum", wanted.probabilities)
 
 
 def tile_axes(spec: Input, size: tuple[int, int]) -> tuple[TileAxis, TileAxis]:
@@ -148,13 +154,12 @@ def pad_as_card(pixels: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:
 
 
 def join_strips(strips: Iterable[Strip], size: tuple[int, int]) -> Strip:
-    """Return the image of these strips, `uint8[H, W]`, without a second copy of all of them."""
-    mask, levels, done = np.empty(size, np.uint8), None, 0
+    """Return the image of these strips, `uint8[H, W]` and levels, without a second copy of all of them."""
+    mask, levels, done = np.empty(size, np.uint8), np.empty((0, *size), np.uint8), 0
     for strip in strips:
-        rows = np.s_[done : done + len(strip.mask)]
-        mask[rows] = strip.mask
-        if strip.confidence is not None:
-            levels = np.empty(size, np.uint8) if levels is None else levels
-            levels[rows] = strip.confidence
+        if done == 0:
+            levels = np.empty((len(strip.levels), *size), np.uint8)
+        rows = np.s_[..., done : done + len(strip.mask), :]
+        mask[rows], levels[rows] = strip
         done += len(strip.mask)
     return Strip(mask, levels)

@@ -57,7 +57,8 @@ def _window_bytes(task: Task, each: float, has_label: bool) -> float:
     assert spec.tiles is not None
     rows = spec.height if spec.tiles.shrink == 1 else ROWS_AT_ONCE  # of the image's own size, held at once
     shrunk = 0 if spec.tiles.shrink == 1 else spec.planes * 3 * spec.height * width / spec.tiles.shrink
-    mask = width**2 if width**2 <= MOST_PNG_PIXELS else 0
+    maps = task.settings.confidence_maps + len(task.extras.probabilities)
+    mask = (1 + maps) * width**2 if width**2 <= MOST_PNG_PIXELS else 0
     return (spec.planes + has_label) * width * (2 * rows + 2 * _FILE_TILE) + RUN_BYTES + shrunk + mask
 
 
@@ -67,7 +68,8 @@ def _blending_bytes(task: Task, each: float) -> float:
     if spec.tiles is None or spec.tiles.blend != "mean":
         return 0
     columns = round(_width(task, each) / spec.tiles.shrink)
-    return min(MOST_SUMS, sums_size(len(task.card.classes), spec.height, columns))
+    levels = bool(task.extras.confidence) + len(task.extras.probabilities)
+    return min(MOST_SUMS, sums_size(len(task.card.classes) + levels, spec.height, columns))
 
 
 def _width(task: Task, each: float) -> float:

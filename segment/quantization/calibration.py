@@ -134,7 +134,8 @@ def _digest(sample: Sample) -> bytes:
 def _network_inputs(image: Picture, card: ModelCard) -> list[NDArray[np.uint8]]:
     if not card.input.tiles:
         return [np.ascontiguousarray(resize_image(image.pixels, card.input, image.size)[np.newaxis])]
-    tiles = _Tiles(card)
+    cut = card.input.tiles.model_copy(update={"blend": "centre"})  # what is blended is nothing
+    tiles = _Tiles(card.model_copy(update={"input": card.input.model_copy(update={"tiles": cut})}))
     for _ in TiledImage(ArrayRaster(image.pixels), tiles, 1).strips(Clock()):
         pass
     return [tiles.seen[int(index)] for index in np.linspace(0, len(tiles.seen) - 1, min(TILES, len(tiles.seen)))]
@@ -150,4 +151,4 @@ class _Tiles:
     def predict(self, images: NDArray[np.uint8]) -> Masks:
         self.seen.append(images.copy())
         nothing = np.zeros((len(images), self.card.output_height, self.card.output_width), np.uint8)
-        return Masks(nothing, {}, confidence=nothing)
+        return Masks(nothing, {})

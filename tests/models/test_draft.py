@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto
 
 from segment.drafts.drafting import draft_card
+from segment.drafts.exporters import read_hints
 from segment.drafts.trial import Trial, Tried, picture_of
 from segment.errors import UsageError
 from segment.images import codec
@@ -20,10 +21,12 @@ from segment.images.drawing import legend
 from segment.models.card import load_card, parse_card
 from segment.models.sessions.inspection import inspect_graph
 from segment.models.sessions.onnx_facts import onnx_facts
+from segment.readings.scalings import Scaling
+from segment.store.client import Store
 from tests.calls import Call
 from tests.graphs import as_weights, colour_classifier
 from tests.nets import net, node
-from tests.tflites import Node, Tensor, tflite
+from tests.tflites import Node, Tensor, described, tflite
 from tests.web import Web
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -205,7 +208,9 @@ def test_the_programs_habits_are_guesses(tmp_path: Path) -> None:
     assert draft_card(str(written(tmp_path, net(producer="tf2onnx")))).card.input.mean == (127.5,) * 3
     keras = draft_card(str(written(tmp_path, net(inputs={"input_3": [1, 3, 24, 32]})))).card
     assert (keras.input.maximum, keras.input.mean, keras.input.std) == (1, (0, 0, 0), (1, 1, 1))
-    ir = draft_card(str(an_ir(tmp_path, net(), {}))).card
+    assert draft_card(str(written(tmp_path, net(producer="PaddlePaddle")))).card.input.mean == (127.5,) * 3
+    assert draft_card(str(an_ir(tmp_path, net(), {}))).card.input.mean == IMAGENET[0]
+    ir = draft_card(str(an_ir(tmp_path, net(), {"conversion_parameters": {"framework": "caffe"}}))).card
     assert (ir.input.channels, ir.input.maximum, ir.input.mean, len(ir.weights)) == ("BGR", 255, (0, 0, 0), 2)
 
 
@@ -353,16 +358,29 @@ def test_images_out_are_doubted(tmp_path: Path) -> None:
     assert any("from images to images" in remark for remark in found.remarks)
 
 
-def test_labels_of_a_tflite_file(tmp_path: Path) -> None:
-    graph = tflite([Tensor("x", (1, 8, 8, 3)), Tensor("y", (1, 8, 8, 3))], [Node("ABS", [0], [1])], [0], [1])
+@pytest.mark.parametrize(
+    ("files", "labels"),
+    [
+        ({"labels.txt": "sky\nroad\ncar\n"}, []),
+        ({"readme.txt": "what\nit\nis", "de": "Himmel\n", "en": "sky\nroad\ncar\n"}, [("de", "de"), ("en", "")]),
+        ({"metadata.json": '{"task": "semantic", "names": {"0": "sky", "1": "road", "2": "car"}, "half": false}'}, []),
+    ],
+    ids=["alone", "named", "ultralytics"],
+)
+def test_metadata_of_a_tflite_file(files: dict[str, str], labels: list[tuple[str, str]], tmp_path: Path) -> None:
+    tensors = [Tensor("x", (1, 8, 8, 3)), Tensor("y", (1, 8, 8, 3))]
+    graph = tflite(tensors, [Node("ABS", [0], [1])], [0], [1], described([1, 2, 3], [4, 5, 6], labels))
     path = written(tmp_path, graph, "net.tflite")
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("labels.txt", "sky\nroad\ncar\n")
+        for name, text in files.items():
+            archive.writestr(name, text)
 
-    found = draft_card(str(path))
+    found = read_hints(path.as_uri(), inspect_graph(as_weights(path.read_bytes(), "tflite")), Store())
 
-    assert found.card.classes.names == ("sky", "road", "car")
-    assert "# Known: the labels in the file's TFLite metadata." in found.text
+    assert found.names is not None
+    assert found.names.value == ("sky", "road", "car")
+    scaling = Scaling(1) if "metadata.json" in files else Scaling(255, (1, 2, 3), (4, 5, 6))
+    assert (found.channels and found.channels.value, found.scaling and found.scaling.value) == ("RGB", scaling)
 
 
 def test_colours_of_many_classes_differ(tmp_path: Path) -> None:

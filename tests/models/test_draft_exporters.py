@@ -74,7 +74,57 @@ def test_a_kept_ratio_of_mmdeploy_is_told(tmp_path: Path) -> None:
     found = draft_card(a_model(tmp_path, pipeline={"pipeline": {"tasks": [{"transforms": steps}]}}))
 
     assert (found.card.input.resize.method, found.card.input.resize.interpolation) == ("letterbox", "bicubic")
-    assert any("keeps the aspect ratio (keep_ratio) without a border" in remark for remark in found.remarks)
+    assert any("keeps the shape of images without a border to one size" in remark for remark in found.remarks)
+
+
+def test_borders_of_mmdeploy(tmp_path: Path) -> None:
+    """Behind the normalisation a border of 0 is the mean."""
+    resize, pad = {**STEPS[1], "keep_ratio": True}, {"type": "Pad", "size": [24, 32], "pad_val": {"img": [114] * 3}}
+    for steps, border in (
+        ([resize, pad, STEPS[2]], (114,) * 3),
+        ([resize, STEPS[2], {**pad, "pad_val": 0}], (124, 116, 104)),
+        ([resize, {"type": "Pad", "pad_to_square": True}], (0, 0, 0)),
+    ):
+        found = draft_card(a_model(tmp_path, pipeline={"pipeline": {"tasks": [{"transforms": steps}]}}))
+        entry = found.card.input
+        assert (entry.height, entry.width, entry.resize.method, entry.resize.pad) == (24, 32, "letterbox", border)
+        assert not any("without a border" in remark for remark in found.remarks)
+
+
+def test_paddleseg(tmp_path: Path) -> None:
+    """`tools/export.py` writes the steps of the configuration; their defaults are PaddleSeg's."""
+    model = a_model(tmp_path)
+    steps = "Deploy:\n  transforms:\n  - {type: Resize, target_size: [32, 24], interp: CUBIC}\n  - type: Normalize\n"
+    (tmp_path / "deploy.yaml").write_text(steps)
+    entry = draft_card(model).card.input
+    assert (entry.height, entry.width, entry.channels, entry.maximum) == (24, 32, "RGB", 1)
+    assert (entry.mean, entry.std, entry.resize.interpolation) == ((0.5,) * 3, (0.5,) * 3, "bicubic")
+
+    steps = "Deploy: {transforms: [{type: ResizeByLong, long_size: 32}, {type: Padding, target_size: [32, 24]}]}"
+    (tmp_path / "deploy.yaml").write_text(steps)
+    entry = draft_card(model).card.input
+    assert (entry.mean, entry.maximum, entry.resize.method, entry.resize.pad) == (
+        (0,) * 3,
+        255,
+        "letterbox",
+        (128,) * 3,
+    )
+
+    (tmp_path / "deploy.yaml").write_text("a: [" * 200)
+    with pytest.raises(ModelError, match="leaves height or width free"):
+        draft_card(model)
+
+
+def test_other_places_of_the_same_words(tmp_path: Path) -> None:
+    """An image processor within `processor_config.json`; Model API's tables in the metadata of an ONNX file."""
+    processor = {"image_mean": [0.1] * 3, "image_std": [0.2] * 3, "size": [32, 24]}
+    found = draft_card(a_model(tmp_path, processor_config={"image_processor": processor})).card.input
+    assert (found.height, found.width, found.mean, found.maximum) == (24, 32, (0.1,) * 3, 1)
+
+    (tmp_path / "processor_config.json").unlink()
+    said = {"model_info labels": "a b c d", "model_info mean_values": "1 2 3", "model_info scale_values": "4 5 6"}
+    card = draft_card(a_model(tmp_path, net(metadata=said))).card
+    assert (card.classes.names, card.input.mean, card.input.std) == (("a", "b", "c", "d"), (1, 2, 3), (4, 5, 6))
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import openvino
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from segment.drafts.drafting import DraftedCard, draft_card
 from segment.errors import ModelError
+from segment.models.sessions import Extras, open_session
 from segment.models.sessions.sanity_check import random_images
+from tests.graphs import as_weights
 from tests.nets import net, node
 from tests.serving import OPENVINO, ORT, opened
 
@@ -26,10 +29,20 @@ ONE: dict[str, Any] = {"classes": 1, "outputs": {"y": [1, 1, 24, 32]}}
 Mask = Callable[[NDArray[Any]], NDArray[Any]]
 
 
-def drafted(folder: Path, graph: bytes, pixels: NDArray[Any], mask: Mask, number: int = 0) -> DraftedCard:
+def drafted(
+    folder: Path,
+    graph: bytes,
+    pixels: NDArray[Any],
+    mask: Mask,
+    number: int = 0,
+    classes: int | None = None,
+    fmt: str = "onnx",
+) -> DraftedCard:
     """Draft a card, and compare its masks on both runtimes with those of an output of the graph by itself."""
     (folder / "net.onnx").write_bytes(graph)
-    found = draft_card(str(folder / "net.onnx"))
+    if fmt == "ir":
+        openvino.save_model(openvino.Core().read_model(graph), folder / "net.xml", compress_to_fp16=False)
+    found = draft_card(str(folder / f"net.{'xml' if fmt == 'ir' else fmt}"), classes=classes)
     session = onnxruntime.InferenceSession(graph)
     wanted = mask(session.run(None, {"x": pixels.transpose(0, 3, 1, 2).astype(np.float32)})[number])
     assert len(np.unique(wanted)) > 1
@@ -92,6 +105,65 @@ def test_one_channel_of_a_softmax_may_be_that_of_the_background(tmp_path: Path) 
     assert "that of the background: name the classes in the other order" in found.text.replace("\n# ", " ")
 
 
+@pytest.mark.parametrize(
+    ("tail", "dtype", "classes"),
+    [
+        ([node("Sigmoid", "scores", "p"), node("Mul", "p most", "y")], TensorProto.FLOAT, None),
+        ([node("Greater", "scores zero", "b"), node("Where", "b white black", "y")], TensorProto.UINT8, 2),
+    ],
+)
+def test_masks_of_0_to_255(tail: list[Any], dtype: int, classes: int | None, tmp_path: Path) -> None:
+    constants = {"most": np.float32(255), "zero": np.float32(0), "white": np.uint8(255), "black": np.uint8(0)}
+    graph = net(tail=tail, constants=constants, types={"y": dtype}, **ONE)
+
+    found = drafted(tmp_path, graph, IMAGENET, lambda y: y > 127.5, classes=classes)
+
+    assert (found.card.output.kind, found.card.output.maximum) == ("sigmoid", 255)
+    wanted = onnxruntime.InferenceSession(graph).run(None, {"x": IMAGENET.transpose(0, 3, 1, 2).astype(np.float32)})
+    extras = Extras("maximum", (1,))
+    for runtime in (ORT, OPENVINO):
+        levels = open_session(found.card, as_weights(graph), runtime, extras=extras).predict(IMAGE).probabilities
+        assert levels is not None
+        assert np.abs(levels - np.asarray(wanted[0], np.float64)).max() <= 0.51
+
+
+def test_of_several_outputs_the_one_with_as_many_classes_as_are_named(tmp_path: Path) -> None:
+    tail = [node("Concat", "scores scores", "features", axis=1), node("Neg", "scores", "y")]
+    outputs = {"features": [1, 8, 24, 32], "y": [1, 4, 24, 32]}
+    graph = net(tail=tail, outputs=outputs, metadata={"names": "['a', 'b', 'c', 'd']"})
+    assert drafted(tmp_path, graph, IMAGENET, lambda y: y.argmax(1), 1).card.output.name == "y"
+    assert drafted(tmp_path, net(tail=tail, outputs=outputs), IMAGENET, lambda y: y.argmax(1), 1, 4)
+
+
+MEAN = np.array([123.675, 116.28, 103.53], np.float32).reshape(1, 3, 1, 1)
+NORMALISED = [node("Sub", "a mean", "c"), node("Div", "c std", "pixels")]
+
+
+@pytest.mark.parametrize("fmt", ["onnx", "ir"])
+@pytest.mark.parametrize(
+    ("first", "pixels"),
+    [
+        ([node("Resize", "x  scales", "a", mode="linear")], IMAGE),
+        ([node("Clip", "x zero white", "a")], IMAGE),
+        ([node("Identity", "x", "a"), node("Shape", "x", "shape")], IMAGE),
+        ([node("Gather", "x order", "a", axis=1)], IMAGE[..., ::-1]),
+        ([node("Add", "x one", "b"), node("Mul", "b half", "a")], IMAGE / 127.5 - 1),
+    ],
+    ids=["resize", "clip", "shape", "reversed", "signed"],
+)
+def test_a_normalisation_that_is_not_the_first_operator(
+    first: list[Any], pixels: NDArray[Any], fmt: str, tmp_path: Path
+) -> None:
+    """It is not done twice; and a mean of ImageNet tells the order of channels."""
+    first = [helper.make_node("Resize", ["x", "", "scales"], ["a"], mode="linear")] if "Resize" in str(first) else first
+    constants = {
+        "mean": MEAN, "std": np.float32(58), "scales": np.ones(4, np.float32), "zero": np.float32(0),
+        "white": np.float32(255), "order": np.array([2, 1, 0]), "one": np.float32(1), "half": np.float32(127.5),
+    }  # fmt: skip
+    graph = net(before=[*first, *NORMALISED], constants=constants)
+    drafted(tmp_path, graph, pixels, lambda y: y.argmax(1), fmt=fmt)
+
+
 def test_numbers_of_constants_of_any_form(tmp_path: Path) -> None:
     by = helper.make_node("Constant", [], ["by"], value_float=255.0)
 
@@ -145,8 +217,6 @@ def test_boxes_already_chosen_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_semantic_model_of_ultralytics_in_openvinos_format(tmp_path: Path) -> None:
-    import openvino
-
     model = openvino.Core().read_model(net())
     said = {"model_type": "YOLO", "scale_values": "255.0", "reverse_input_channels": "True", "pad_value": "114"}
     for key, value in {**said, "resize_type": "fit_to_window_letterbox"}.items():

@@ -61,7 +61,7 @@ def test_metadata_of_tflite_files(name: str, shared: Path) -> None:
     assert (found.card.input.mean, found.card.input.std) == ((127.5,) * 3, (127.5,) * 3)
     assert found.card.classes.names[20] == "tv"
     assert found.card.classes.palette == load_card("deeplabv3-mobilenetv2").classes.palette
-    assert "guessed, check them: channels; resize" in found.remarks
+    assert "guessed, check them: resize" in found.remarks  # the metadata says RGB
 
     assert tflite_metadata(data)["mean"] == "127.5"
     for end in (0, 4, 100, 1000, 2000, len(data) // 2):  # a damaged file says nothing, and breaks nothing

@@ -67,6 +67,14 @@ def test_a_graph_without_an_output_is_refused() -> None:
     refuse(ir(layers=PARAMETER.replace(">3<", ">4<"), edges=""), "openvino", "no output|cannot read the ir weights")
 
 
+def test_nodes_that_read_each_other_are_refused() -> None:
+    """openvino would read such a file for ever."""
+    graph = onnx.load_model_from_string(constant_onnx().graph)
+    graph.graph.node.extend([helper.make_node("Identity", ["b"], ["a"]), helper.make_node("Identity", ["a"], ["b"])])
+    with pytest.raises(ModelError, match="nodes of the graph read each other's results"):
+        inspect_graph(Weights("onnx", graph.SerializeToString(), b"", "0", "m.onnx"))
+
+
 def constant_onnx() -> Weights:
     value = helper.make_tensor("v", TensorProto.FLOAT, [1, 4, 24, 32], bytes(12288), raw=True)
     node = helper.make_node("Constant", [], ["y"], value=value)

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import NodeProto
+from onnx import NodeProto, helper, numpy_helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions import Extras, Runtime, open_session
@@ -117,6 +117,30 @@ def test_a_graph_that_permutes_its_features(mid: str, channels: str, runtime: Ru
     )
     found = open_session(card, as_weights(graph), runtime).predict(image())
     assert np.mean(found.masks[0] != probabilities(card, graph).argmax(axis=0)) < 0.01
+
+
+@BOTH
+def test_a_graph_that_permutes_within_a_branch(runtime: Runtime) -> None:
+    """openvino fuses across the edge of a body."""
+    kernels = np.random.default_rng(4).normal(size=(2, 3, 3, 1, 1)).astype(np.float32)
+    made = {"o": ORDER, "k": kernels[0], "z": np.float32(0)}
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(made[name]), name))
+        for name in "ok"
+    ]
+    shuffled = [*constants, node("Gather", "scores o", "g", axis=1), node("Conv", "g k", "then", kernel_shape=[1, 1])]
+    branches = {
+        f"{name}_branch": helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, 1, None)])
+        for name, nodes in (("then", shuffled), ("else", [node("Identity", "scores", "else")]))
+    }
+    tail = [
+        node("ReduceMax", "x", "most", keepdims=0), node("Less", "z most", "lit"), node("If", "lit", "a", **branches),
+        node("Conv", "a last", "b", kernel_shape=[1, 1]), node("Softmax", "b", "y", axis=1),
+    ]  # fmt: skip
+    ports = {"inputs": {"x": [1, 3, *SIZE]}, "outputs": {"y": [1, 3, *SIZE]}}
+    graph = net(classes=3, tail=tail, constants={"last": kernels[1], "z": made["z"]}, **ports)
+    found = open_session(card_of("BGR"), as_weights(graph), runtime).predict(image())
+    assert np.mean(found.masks[0] != probabilities(card_of("BGR"), graph).argmax(axis=0)) < 0.01
 
 
 def test_permutations_of_any_batch() -> None:

@@ -357,11 +357,6 @@ def test_the_mask_size_of_the_model_is_refused(place: TiledPlace) -> None:
         place.run(mask_size="model", output=str(place.folder / "refused"))
 
 
-def test_probabilities_beside_the_mask_are_refused(place: TiledPlace) -> None:
-    with pytest.raises(UsageError, match="probabilities: the card blocks segments images in tiles"):
-        place.run(probabilities=(1,), output=str(place.folder / "refused"))
-
-
 def test_confidence_is_counted_in_strips(
     place: TiledPlace, rows: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,7 +365,7 @@ def test_confidence_is_counted_in_strips(
     sizes = place.card_path.read_text()
     try:
         place.card_path.write_text(sizes.replace("overlap = 6", 'overlap = 6, blend = "mean"'))
-        found = place.run(confidence="margin", confidence_maps=True, output=str(tmp_path / "out"))
+        found = place.run(confidence="margin", confidence_maps=True, probabilities=(2, 0), output=str(tmp_path / "out"))
     finally:
         place.card_path.write_text(sizes)
     assert any(line.startswith("1 image: the image has more than 100 megapixels") for line in found.warnings)
@@ -379,10 +374,14 @@ def test_confidence_is_counted_in_strips(
         mask, levels = decode_mask(row["mask"]["bytes"]), decode_mask(row["confidence"]["bytes"])
         assert np.array_equal(mask, decode_mask(rows[name]["mask"]["bytes"]))
         assert levels.shape == mask.shape
+        second, first = (decode_mask(png["bytes"]).astype(int) for png in row["probabilities"].values())
+        assert first.shape == mask.shape
+        assert (first >= second)[mask == 0].all()
+        assert (second >= first)[mask == 2].all()
         assert row["mean_confidence"] == levels.sum() / (255 * levels.size)
         means = [levels[mask == index].mean() / 255 if (mask == index).any() else None for index in range(CLASSES)]
         assert row["class_confidence"] == pytest.approx(means)
-    assert found.rows["b.png"]["confidence"] is None
+    assert (found.rows["b.png"]["confidence"], found.rows["b.png"]["probabilities"]) == (None, None)
     assert 0 < found.rows["b.png"]["mean_confidence"] <= 1
     assert found.rows["b.png"]["confusion"] == rows["b.png"]["confusion"]
     assert (found.rows["e.png"]["mean_confidence"], found.rows["e.png"]["confidence"]) == (None, None)

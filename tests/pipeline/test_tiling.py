@@ -207,11 +207,38 @@ def test_a_session_gives_what_its_blend_and_the_run_need() -> None:
         assert session_extras(cards["centre"], wanted) == wanted
         assert session_extras(cards["mean"], wanted) == Extras(wanted.confidence, tuple(range(12)))
     assert session_extras(cards["confidence"], Extras()) == Extras("maximum")
-    assert session_extras(cards["confidence"], Extras("maximum")) == Extras("maximum")
+    assert session_extras(cards["confidence"], Extras("maximum", (1,))) == Extras("maximum", (1,))
     with pytest.raises(UsageError, match="a session gives one measure: use maximum, or another blend"):
         session_extras(cards["confidence"], Extras("margin"))
-    with pytest.raises(UsageError, match=r"probabilities: the card .* segments images in tiles"):
-        session_extras(cards["centre"], Extras(None, (1,)))
+
+
+@BOTH
+@pytest.mark.parametrize("blend", ["centre", "confidence"])
+def test_levels_are_those_of_the_tile_that_decides(blend: str, runtime: Runtime) -> None:
+    """Against the definition, with and without a measure of its own."""
+    size, image, card = (75, 131), noise(75, 131), filter_card(32, 48, tiles=Tiles(overlap=12, blend=blend))
+    session = sure(card, runtime, Extras("maximum", (3, 0)))
+    rows, columns = tile_axes(card.input, size)
+    best, wanted = np.full(size, -1), np.zeros((4, *size), int)
+    for (row, top), (column, left) in itertools.product(enumerate(rows.starts), enumerate(columns.starts)):
+        window, score = np.s_[..., top : top + 32, left : left + 48], np.zeros((32, 48), int)
+        found = session.predict(image[window[1:]][np.newaxis])
+        assert found.confidence is not None
+        assert found.probabilities is not None
+        if blend == "confidence":
+            score = (found.confidence[0].astype(int) + 1) * hann_window(32, 48)
+        else:
+            inside = np.s_[rows.cuts[row] - top : rows.cuts[row + 1] - top]
+            score[inside, columns.cuts[column] - left : columns.cuts[column + 1] - left] = 1
+        stacked = np.concatenate([found.masks, found.confidence, found.probabilities[0]])
+        better = score > best[window]
+        wanted[window] = np.where(better, stacked, wanted[window])
+        best[window] = np.where(better, score, best[window])
+    for extras, levels in ((Extras("maximum", (3, 0)), wanted[1:]), (Extras(None, (3, 0)), wanted[2:])):
+        strips = TiledImage(ArrayRaster(image), sure(card, runtime, extras), 3, extras).strips(Clock())
+        mask, given = join_strips(strips, size)
+        assert np.array_equal(mask, wanted[0])
+        assert np.array_equal(given, levels)
 
 
 @BOTH
@@ -219,13 +246,14 @@ def test_a_session_gives_what_its_blend_and_the_run_need() -> None:
 def test_the_highest_mean_decides(size: tuple[int, int], runtime: Runtime) -> None:
     """Against the definition, exactly: (probability + 1 for the tile's class) x window, summed; the first of equals.
 
-    Confidence is averaged with the same weights.
+    Confidence and the probabilities of chosen classes are averaged with the same weights.
     """
     image, card = noise(*size), filter_card(32, 48, tiles=Tiles(overlap=12, blend="mean", pad="constant"))
-    session = sure(card, runtime, Extras("margin"))
+    extras = Extras("margin", (7, 2))
+    session = sure(card, runtime, extras)
     rows, columns = tile_axes(card.input, size)
-    window = HighestMean(rows, columns, 1)._window.astype(int)
-    sums, levels, weight = np.zeros((12, *size), int), np.zeros(size, int), np.zeros(size, int)
+    window = HighestMean(rows, columns, 1, 0)._window.astype(int)
+    sums, levels, weight = np.zeros((12, *size), int), np.zeros((3, *size), int), np.zeros(size, int)
     for top, left in itertools.product(rows.starts, columns.starts):
         at = np.s_[top : top + rows.inside, left : left + columns.inside]
         found = session.predict(pad_tile(image[at], (32, 48), (0, 0, 0))[np.newaxis])
@@ -234,13 +262,13 @@ def test_the_highest_mean_decides(size: tuple[int, int], runtime: Runtime) -> No
         inside = np.s_[: rows.inside, : columns.inside]
         own = np.arange(12)[:, None, None] == found.masks[0][inside]
         sums[(slice(None), *at)] += (found.probabilities[0][:, *inside].astype(int) + own) * window
-        levels[at] += found.confidence[0][inside].astype(int) * window
+        stacked = np.concatenate([found.confidence, found.probabilities[0][[7, 2]]])
+        levels[(slice(None), *at)] += stacked[:, *inside].astype(int) * window
         weight[at] += window
-    strips = list(TiledImage(ArrayRaster(image), session, 3).strips(Clock()))
-    mask, confidence = join_strips(strips, size)
+    strips = list(TiledImage(ArrayRaster(image), session, 3, extras).strips(Clock()))
+    mask, given = join_strips(strips, size)
     assert np.array_equal(mask, sums.argmax(0))
-    assert confidence is not None
-    assert np.array_equal(confidence, (levels / weight + 0.5).astype(int))
+    assert np.array_equal(given, (levels / weight + 0.5).astype(int))
     if size == (32, 48):  # one tile: the plain run's mask, though equal probabilities are many
         assert np.array_equal(mask, session.predict(image[np.newaxis]).masks[0])
 

@@ -71,7 +71,7 @@ def views_of(card: ModelCard) -> list[View]:
 def merged_card(card: ModelCard) -> ModelCard:
     """Return the contract of the merged graph."""
     kind = "sigmoid" if card.output.kind == "sigmoid" else "probabilities"
-    output = {"name": None, "kind": kind, "layout": "NCHW", "logit": False}
+    output = {"name": None, "kind": kind, "layout": "NCHW", "logit": False, "maximum": 1}
     plain = views_of(card)[0].card
     return plain.model_copy(update={"output": card.output.model_copy(update=output)})
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from operator import add, mul, truediv
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -13,6 +13,14 @@ from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised_input import Scales
 
 Numbers = tuple[float, ...]
+
+_ARITHMETIC = frozenset({"Sub", "Add", "Mul", "Div"})
+# Operators, as ONNX names them, that leave the numbers of pixels as they are: some only place them elsewhere.
+_KEEPING = frozenset(
+    "Identity Cast Transpose Reshape Squeeze Unsqueeze Resize Upsample Pad Clip".split()  # noqa: SIM905
+)
+_REVERSED = [2, 1, 0]
+_MOST_STEPS = 100  # a damaged file may lead back
 
 # Constants of more numbers are weights, not a mean or a standard deviation of channels.
 _MOST_CHANNELS = 4
@@ -76,15 +84,55 @@ class GraphFacts:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def with_arithmetic(facts: InputFacts, steps: Iterable[tuple[str, NDArray[Any] | None]]) -> InputFacts:
+class Reader(NamedTuple):
+    """An operator that reads a value.
+
+    Attributes:
+        operator: as ONNX names it.
+        result: the value that it makes.
+        constant: its other operand; None where there is none, where it is computed, or where the value is subtracted
+            from it or divides it.
+    """
+
+    operator: str
+    result: Any
+    constant: NDArray[Any] | None = None
+
+
+def _size(constant: NDArray[Any] | None) -> int:
+    return 0 if constant is None else constant.size
+
+
+def _leading(value: Any, readers: Callable[[Any], Iterable[Reader]]) -> Iterator[tuple[str, NDArray[Any] | None]]:
+    """Yield the arithmetic that a value goes through first: operators and constants, in the order of its channels.
+
+    A value is followed as long as one operator reads more than its shape, or one alone has a constant for each colour.
+    """
+    order = 1
+    for _ in range(_MOST_STEPS):
+        found = [reader for reader in readers(value) if reader.operator not in ("Shape", "Size")]
+        if len(found) > 1:
+            found = [reader for reader in found if reader.operator in _ARITHMETIC and _size(reader.constant) == 3]
+        if len(found) != 1:
+            return
+        operator, value, constant = found[0]
+        if operator in _ARITHMETIC:
+            yield operator, constant if constant is None else constant.ravel()[::order]
+        elif operator == "Gather" and constant is not None and constant.ravel().tolist() == _REVERSED:
+            order = -order
+        elif operator not in _KEEPING:
+            return
+
+
+def with_arithmetic(facts: InputFacts, value: Any, readers: Callable[[Any], Iterable[Reader]]) -> InputFacts:
     """Add what a graph does with an input first to the facts of the input.
 
     Args:
-        steps: leading operators of arithmetic (`Sub`, `Add`, `Mul` or `Div`), and the constants by which they do it;
-            None where these are computed. Steps from the first that is no normalisation on are left out.
+        value: the input, as `readers` takes it.
+        readers: returns the operators that read a value.
     """
     scale: Numbers = (1.0,)
-    for operator, array in steps:
+    for operator, array in _leading(value, readers):
         if array is None or array.size not in range(1, _MOST_CHANNELS + 1):
             break
         constants = tuple(float(number) for number in array.ravel())

@@ -101,9 +101,11 @@ class _Network:
         first = self._run(np.zeros((1, card.input.height, card.input.width, card.input.planes), np.uint8))
         self._shape, self._dtype = first.shape, first.dtype
         scale, is_per_axis = _scale(self._output), self._output["quantization_parameters"]["scales"].size > 1
-        self._quantised = quantised_output(
-            card, first.dtype.name, scale, is_per_axis=is_per_axis, numbers=bool(scale or extras)
-        )
+        self._quantised = scale  # the card's maximum comes behind
+        if card.output.maximum == 1:
+            self._quantised = quantised_output(
+                card, first.dtype.name, scale, is_per_axis=is_per_axis, numbers=bool(scale or extras)
+            )
         value, _ = self._value()
         self._size = check_output(card, Port((self._name,), numpy_name(value.get_element_type()), dims_of(value)))
         self._behind: dict[bool, Any] = {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, with_arithmetic
+from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, Reader, with_arithmetic
 from segment.models.sessions.onnx_quantised import input_scales
 from segment.models.sessions.onnxfile import constant_of, declared_ports, inferred_ports, read_model
 from segment.models.sessions.ports import Dims, Port
@@ -19,7 +19,6 @@ _KEEPING = frozenset(
     Identity Cast Transpose Reshape Flatten Squeeze Unsqueeze Resize Upsample QuantizeLinear DequantizeLinear Slice
     """.split()  # noqa: SIM905
 )
-_ARITHMETIC = frozenset({"Sub", "Add", "Mul", "Div"})
 
 
 def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ()) -> GraphFacts:
@@ -33,8 +32,8 @@ def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ())
     """
     model = read_model(data)
     inputs, outputs = declared_ports(model)
-    graph = _Walk(model)
     inferred = inferred_ports(model, entry, shape) if entry else {}
+    graph = _Walk(model, {name: port.dims for name, port in inferred.items() if port.dims})
     return GraphFacts(
         tuple(graph.entering(port) for port in inputs),
         tuple(OutputFacts(_with(port, inferred.get(port.name)), *graph.deciding(port.name)) for port in outputs),
@@ -47,7 +46,7 @@ def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ())
 class _Walk:
     """The nodes of a graph by what they read and write."""
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, inferred: Mapping[str, Dims]) -> None:
         self._model = model
         self._producers = {name: node for node in model.graph.node for name in node.output}
         self._readers: dict[str, list[NodeProto]] = {}
@@ -55,41 +54,45 @@ class _Walk:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._dims = _inferred(model)
+        self._dims = {**_inferred(model), **inferred}
 
     def entering(self, port: Port) -> InputFacts:
         """Return the facts of an input."""
         facts = InputFacts(port, scales=input_scales(self._model, port.name))
-        return with_arithmetic(facts, self._arithmetic(port.name))
+        return with_arithmetic(facts, port.name, self._reading)
 
-    def _arithmetic(self, name: str) -> Iterator[tuple[str, np.ndarray | None]]:
-        """Follow a value as long as one node reads it, and only casts, transposes or does arithmetic."""
-        while len(readers := self._readers.get(name, [])) == 1:
-            node = readers[0]
-            if node.op_type in _ARITHMETIC:
-                yield node.op_type, self._operand(node, name)
-            elif node.op_type not in ("Cast", "Transpose", "Identity"):
-                return
-            name = node.output[0]
+    def _reading(self, name: str) -> Iterator[Reader]:
+        for node in self._readers.get(name, []):
+            is_first, others = node.input[0] == name, [other for other in node.input if other != name]
+            if node.op_type == "Slice" and self._reverses(node):
+                yield Reader("Gather", node.output[0], np.array([2, 1, 0]))
+            elif others and (is_first or node.op_type in ("Add", "Mul")):
+                yield Reader(node.op_type, node.output[0], self._array(others[0]))
+            else:
+                yield Reader(node.op_type, node.output[0])
 
-    def _operand(self, node: NodeProto, entry: str) -> np.ndarray | None:
-        if node.op_type in ("Sub", "Div") and node.input[0] != entry:
-            return None
-        return self._array(next((name for name in node.input if name != entry), entry))
+    def _reverses(self, node: NodeProto) -> bool:
+        """Whether a Slice goes backwards along one axis, from its end."""
+        step = self._array(node.input[4]) if len(node.input) == 5 else None
+        return step is not None and step.ravel().tolist() == [-1]
 
     def _array(self, name: str) -> np.ndarray | None:
+        node = self._producers.get(name)
+        if node is not None and node.op_type in ("Identity", "Cast") and node.input:
+            name, node = node.input[0], self._producers.get(node.input[0])
         if name in self._stored:
             return np.asarray(numpy_helper.to_array(self._stored[name]))
-        return constant_of(self._producers.get(name))
+        return constant_of(node)
 
     def deciding(self, name: str) -> tuple[str, int | None, bool]:
         """Return the operator that decides an output's meaning, and the other facts of the output."""
-        quantised = False
-        while (node := self._producers.get(name)) is not None:
-            quantised = quantised or node.op_type.startswith(("QuantizeLinear", "QLinear"))
-            if node.op_type not in _KEEPING:
+        node, quantised = self._producers.get(name), False
+        for _ in self._model.graph.node:  # no more: a damaged file may lead back
+            quantised = quantised or (node is not None and node.op_type.startswith(("QuantizeLinear", "QLinear")))
+            if node is None or node.op_type not in _KEEPING or not node.input:
                 break
             name = node.input[0]
+            node = self._producers.get(name)
         if node is None:
             return "", None, quantised
         if node.op_type == "ArgMax" or (node.op_type == "TopK" and name == node.output[-1]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,19 @@ def read_model(data: bytes) -> ModelProto:
     """Parse a self-contained ONNX file.
 
     Raises:
-        ModelError: the bytes are not an ONNX model, or the model has external data: both runtimes read that from the
-            working directory, unverified, even if the model comes from memory.
+        ModelError: the bytes are not an ONNX model, or its nodes read each other, for which openvino never ends; or the
+            model has external data: both runtimes read that from the working directory, unverified, even if the model
+            comes from memory.
     """
     model = parse_model(data)
     if not model.graph.node:
         raise ModelError("the weights are not an ONNX model: the graph has no nodes")
+    makers = {name: number for number, node in enumerate(model.graph.node) for name in node.output if name}
+    before = {n: {makers[i] for i in node.input if i in makers} for n, node in enumerate(model.graph.node)}
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError:
+        raise ModelError("the weights are not an ONNX model: nodes of the graph read each other's results") from None
     external = next((tensor.name for tensor in stored_tensors(model) if tensor.data_location == tensor.EXTERNAL), None)
     if external is not None:
         raise ModelError(

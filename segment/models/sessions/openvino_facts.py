@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import openvino
 
 from segment.errors import ModelError
-from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, with_arithmetic
+from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, Reader, with_arithmetic
 from segment.models.sessions.openvino import read_graph
 from segment.models.sessions.openvino_ports import to_port
 from segment.models.sessions.openvino_preprocess import input_scales
@@ -20,7 +21,10 @@ _KEEPING = frozenset(
     "Convert Transpose Reshape Squeeze Unsqueeze Interpolate FakeQuantize StridedSlice Slice Result".split()  # noqa: SIM905
 )
 _NAMES = {"SoftMax": "Softmax", "GreaterEqual": "GreaterOrEqual", "LessEqual": "LessOrEqual"}  # as ONNX has them
-_ARITHMETIC = {"Subtract": "Sub", "Add": "Add", "Multiply": "Mul", "Divide": "Div"}
+_READING = {
+    "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "Convert": "Cast", "Interpolate": "Resize", "Clamp": "Clip",
+    "Maximum": "Clip", "Minimum": "Clip", "ShapeOf": "Shape",
+}  # fmt: skip
 
 
 def openvino_facts(weights: Weights, entry: str | None = None, shape: Sequence[int] = ()) -> GraphFacts:
@@ -31,7 +35,7 @@ def openvino_facts(weights: Weights, entry: str | None = None, shape: Sequence[i
     """
     model = read_graph(openvino.Core(), weights)
     inputs = tuple(
-        with_arithmetic(InputFacts(to_port(port), scales=input_scales(port)), _arithmetic(port.get_node().output(0)))
+        with_arithmetic(InputFacts(to_port(port), scales=input_scales(port)), port.get_node().output(0), _readers)
         for port in model.inputs
     )
     if entry is not None:
@@ -55,25 +59,25 @@ def _metadata(weights: Weights) -> dict[str, str]:
     return {f"tflite.{key}": value for key, value in found.items()}
 
 
-def _arithmetic(value: Any) -> Iterator[tuple[str, Any]]:
-    """Follow a value as long as one node reads it, and only converts, transposes or does arithmetic."""
-    while len(readers := list(value.get_target_inputs())) == 1:
-        node = readers[0].get_node()
-        operator = _ARITHMETIC.get(node.get_type_name())
-        if operator:
-            yield operator, _operand(node, readers[0].get_index())
-        elif node.get_type_name() not in ("Convert", "Transpose"):
-            return
-        value = node.output(0)
+def _readers(value: Any) -> Iterator[Reader]:
+    for reader in value.get_target_inputs():
+        node, position = reader.get_node(), reader.get_index()
+        operator = _READING.get(node.get_type_name(), node.get_type_name())
+        constant = None
+        if node.get_input_size() > 1 and (position == 0 or operator in ("Add", "Mul")):
+            constant = _constant(node.input_value(1 - min(position, 1)))
+        if operator == "Slice" and node.get_input_size() == 5:  # backwards along one axis, from its end
+            step = _constant(node.input_value(3))
+            if step is not None and step.ravel().tolist() == [-1]:
+                operator, constant = "Gather", np.array([2, 1, 0])
+        yield Reader(operator, node.output(0), constant)
 
 
-def _operand(node: Any, position: int) -> Any:
-    if position == 1 and node.get_type_name() in ("Subtract", "Divide"):
-        return None
-    other = node.input_value(1 - position).get_node()
-    while other.get_type_name() == "Convert":
-        other = other.input_value(0).get_node()
-    return other.get_data() if other.get_type_name() == "Constant" else None
+def _constant(value: Any) -> Any:
+    node = value.get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return node.get_data() if node.get_type_name() == "Constant" else None
 
 
 def _leaving(port: Any) -> OutputFacts:

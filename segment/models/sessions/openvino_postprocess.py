@@ -28,7 +28,7 @@ from segment.models.sessions.openvino_enlarging import (
     interpolated,
 )
 from segment.models.sessions.openvino_extras import extras_of_scores, extras_of_sigmoid
-from segment.models.sessions.openvino_ports import dims_of
+from segment.models.sessions.openvino_ports import dims_of, numpy_name
 from segment.models.sessions.ports import Size, apart
 from segment.models.sessions.predict import NOT_WHOLE
 from segment.models.sessions.quantised import Quantised, quantised_output
@@ -280,9 +280,9 @@ def dequantised(numbers: Any, quantised: Quantised | None) -> Any:
 
 def _quantised_value(card: ModelCard, value: Any, *, numbers: bool = False) -> Quantised | None:
     """Read scale and zero point of the last FakeQuantize, as which openvino reads the quantisation of every format."""
-    dtype = {"u8": "uint8", "i8": "int8"}.get(_output(value).get_element_type().get_type_name())
-    if dtype is None:
-        return None
+    dtype = numpy_name(_output(value).get_element_type())
+    if dtype not in ("uint8", "int8"):
+        return quantised_output(card, dtype, None, numbers=numbers)
     node = _output(value).get_node()
     while node.get_type_name() in _KEEPS:
         node = node.input_value(0).get_node()

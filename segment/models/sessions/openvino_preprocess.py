@@ -77,6 +77,8 @@ def _keep_permutations(model: Any) -> None:
     """
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
+        for body in _bodies(node):
+            _keep_permutations(body)
         if kind == "Gather" and _lists(node):
             data, listed, axis = node.input_values()
             _replace(node, _by_table(data, listed, int(axis.get_node().data.item())))
@@ -84,6 +86,13 @@ def _keep_permutations(model: Any) -> None:
             data, axis = parts[0].get_node().input_values()
             order = ops.constant(np.array([part.get_index() for part in parts], np.int64))
             _replace(node, _by_table(data, order.output(0), int(axis.get_node().data.item())))
+
+
+def _bodies(node: Any) -> list[Any]:
+    """Return the graphs within a node."""
+    if node.get_type_name() == "If":
+        return [node.get_function(0), node.get_function(1)]
+    return [node.get_function()] if node.get_type_name() in ("Loop", "TensorIterator") else []
 
 
 def _lists(node: Any) -> bool:

@@ -67,7 +67,7 @@ def check_output(card: ModelCard, port: Port) -> Size | None:
         ModelError: the graph contradicts the card.
     """
     output = card.output
-    known = _INDICES if output.kind == "index" else _SCORES
+    known = _INDICES if output.kind == "index" or output.maximum != 1 else _SCORES
     if port.dtype not in known:
         expected = (
             "a class index is a number" if output.kind == "index" else "scores are floating-point or 8-bit numbers"

@@ -2,7 +2,8 @@
 
 A common scale and zero point change neither the best score of a pixel nor what bilinear enlarging makes of it, so
 scores per class stay levels. A sigmoid is compared with a probability, so its levels become numbers; so do those of
-scores per class whose probabilities leave the graph or are averaged.
+scores per class whose probabilities leave the graph or are averaged. A mask of 0 to 255 is alike: its levels are those
+of the card.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def quantised_output(
     """Return how levels become numbers; None if the output is used as it is.
 
     Args:
-        dtype: numpy's name of the output's element type.
+        dtype: name of the output's element type.
         found: scale and zero point in the graph; None if it has none.
         is_per_axis: the graph has several scales.
         numbers: scores per class become numbers, too.
@@ -34,6 +35,9 @@ def quantised_output(
     Raises:
         ModelError: scores per class have several scales, or the scale of numbers is unknown.
     """
+    if card.output.maximum != 1:
+        scale, zero_point = found or (1, 0)
+        return Quantised(scale / card.output.maximum, zero_point)
     if dtype not in ("uint8", "int8", "int16") or card.output.kind == "index":
         return None
     if is_per_axis:

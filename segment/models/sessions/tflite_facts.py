@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segment.errors import ModelError
-from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, with_arithmetic
+from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, Reader, with_arithmetic
 from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised_input import Scales
-from segment.models.sessions.tflite_graph import (
-    Operator,
-    Tensor,
-    TfliteGraph,
-    damage_in_words,
-    read_tflite,
-    tflite_metadata,
-)
+from segment.models.sessions.tflite_graph import Tensor, TfliteGraph, damage_in_words, read_tflite, tflite_metadata
 
 _KEEPING = frozenset(
     """
@@ -26,7 +18,11 @@ _KEEPING = frozenset(
     STRIDED_SLICE
     """.split()  # noqa: SIM905
 )
-_ARITHMETIC = {"SUB": "Sub", "ADD": "Add", "MUL": "Mul", "DIV": "Div"}
+_READING = {
+    "SUB": "Sub", "ADD": "Add", "MUL": "Mul", "DIV": "Div", "CAST": "Cast", "TRANSPOSE": "Transpose",
+    "DEQUANTIZE": "Cast", "RESHAPE": "Reshape", "RESIZE_BILINEAR": "Resize", "RESIZE_NEAREST_NEIGHBOR": "Resize",
+    "PAD": "Pad", "SHAPE": "Shape",
+}  # fmt: skip
 _NAMES = {"LOGISTIC": "Sigmoid", "SOFTMAX": "Softmax", "ARG_MAX": "ArgMax"}
 
 
@@ -61,27 +57,17 @@ def _port(tensor: Tensor) -> Port:
 def _entering(graph: TfliteGraph, place: int) -> InputFacts:
     tensor = graph.tensors[place]
     scales = Scales(np.array(tensor.scale), np.array(tensor.zero_point, np.float64)) if tensor.scale else None
-    return with_arithmetic(InputFacts(_port(tensor), scales=scales), _arithmetic(graph, place))
+    return with_arithmetic(InputFacts(_port(tensor), scales=scales), place, lambda place: _readers(graph, place))
 
 
-def _arithmetic(graph: TfliteGraph, place: int) -> Iterator[tuple[str, NDArray[np.float64] | None]]:
-    """Follow a tensor as long as one operator reads it, and only converts it or does arithmetic."""
-    for _ in graph.nodes:  # no more: a damaged file may lead back
-        readers = [node for node in graph.nodes if place in node.inputs]
-        if len(readers) != 1:
-            return
-        node = readers[0]
-        if node.name in _ARITHMETIC:
-            yield _ARITHMETIC[node.name], _operand(graph, node, place)
-        elif node.name not in ("CAST", "TRANSPOSE", "DEQUANTIZE"):
-            return
-        place = node.outputs[0]
-
-
-def _operand(graph: TfliteGraph, node: Operator, entry: int) -> NDArray[np.float64] | None:
-    if node.name in ("SUB", "DIV") and node.inputs[0] != entry:
-        return None
-    return graph.tensors[next((place for place in node.inputs if place != entry), entry)].numbers()
+def _readers(graph: TfliteGraph, place: int) -> Iterator[Reader]:
+    for node in graph.nodes:
+        if place not in node.inputs:
+            continue
+        others = [other for other in node.inputs if other not in (place, -1)]
+        is_operand = others and (node.inputs[0] == place or node.name in ("ADD", "MUL"))
+        constant = graph.tensors[others[0]].numbers() if is_operand else None
+        yield Reader(_READING.get(node.name, node.name), node.outputs[0], constant)
 
 
 def _leaving(graph: TfliteGraph, place: int) -> OutputFacts:

@@ -20,7 +20,9 @@ _METADATA_NAME = b"TFLITE_METADATA"
 _NORMALISATION = 1  # the place of NormalizationOptions in the union of process units
 # Places of fields in the schemas of a TFLite model and of its metadata.
 _MODEL_BUFFERS, _MODEL_METADATA = 4, 6
-_SUBGRAPHS, _INPUTS, _UNITS = 3, 2, 4
+_SUBGRAPHS, _INPUTS, _OUTPUTS, _CONTENT, _UNITS, _FILES = 3, 2, 3, 3, 4, 6
+_IMAGE, _AXIS_LABELS = 2, 2  # in the unions of contents, and of kinds of files
+_COLOURS = {1: "RGB", 2: "GREY"}
 
 # Numbers of the schema, as far as they are of use here.
 _TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
@@ -162,35 +164,59 @@ def tflite_metadata(data: bytes) -> dict[str, str]:
     """Return what the metadata of a TFLite file says.
 
     Returns:
-        `labels`: class names, one a line; `mean` and `std`: numbers parted by blanks. Keys are missing where the file
-        says nothing, or nothing that can be read.
+        `labels`: class names, one a line; `mean` and `std`: numbers parted by blanks; `colours`: `RGB` or `GREY`. Keys
+        are missing where the file says nothing, or nothing that can be read.
     """
-    found = {}
-    if labels := _labels(data):
-        found["labels"] = labels
+    found: dict[str, str] = {}
+    named = ""
     with suppress(struct.error, IndexError, ValueError):
-        for key, numbers in _normalisation(data).items():
-            found[key] = " ".join(f"{number:.7g}" for number in numbers)
+        for graph in _described(data):
+            found |= _of_input(graph.tables(_INPUTS))
+            named = _labels_named(graph.tables(_OUTPUTS))
+    if labels := _labels(data, named):
+        found["labels"] = labels
     return found
 
 
-def _labels(data: bytes) -> str:
-    """Return the text of the only text file in the archive behind the model."""
+def _labels(data: bytes, named: str) -> str:
+    """Return the text of a file in the archive behind the model: of a name, else the only text, else ultralytics'."""
     with suppress(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, ValueError):
         archive = zipfile.ZipFile(io.BytesIO(data))
-        texts = [item for item in archive.infolist() if item.filename.endswith(".txt") and item.file_size < MOST]
-        return archive.read(texts[0]).decode() if len(texts) == 1 else ""
+        files = [item for item in archive.infolist() if item.file_size < MOST]
+        for fits in (named, ".txt", "metadata.json"):
+            texts = [item for item in files if fits and item.filename.endswith(fits)]
+            if texts:
+                return archive.read(texts[0]).decode() if len(texts) == 1 else ""
     return ""
 
 
-def _normalisation(data: bytes) -> dict[str, tuple[float, ...]]:
+def _described(data: bytes) -> list[Table]:
+    """Return the metadata of the main graph; none if there is none."""
     model = Table.root(data)
     entry = next((item for item in model.tables(_MODEL_METADATA) if item.text(0) == _METADATA_NAME), None)
     if entry is None:
-        return {}
+        return []
     content = model.tables(_MODEL_BUFFERS)[entry.number(1, "I")].text(0)
-    tensors = [tensor for graph in Table.root(content).tables(_SUBGRAPHS)[:1] for tensor in graph.tables(_INPUTS)]
-    for unit in tensors[0].tables(_UNITS) if len(tensors) == 1 else []:
+    return Table.root(content).tables(_SUBGRAPHS)[:1]
+
+
+def _labels_named(outputs: list[Table]) -> str:
+    """Return the name of the file with the labels of an output: of several the first without a language."""
+    files = [file for output in outputs for file in output.tables(_FILES) if file.number(2, "b") == _AXIS_LABELS]
+    return min(files, key=lambda file: bool(file.text(3))).text(0).decode() if files else ""
+
+
+def _of_input(inputs: list[Table]) -> dict[str, str]:
+    """Return colours and normalisation of the only input."""
+    found: dict[str, str] = {}
+    if len(inputs) != 1:
+        return found
+    content = inputs[0].table(_CONTENT)
+    image = content.table(1) if content and content.number(0, "B") == _IMAGE else None
+    if image and (colours := _COLOURS.get(image.number(0, "b"))):
+        found["colours"] = colours
+    for unit in inputs[0].tables(_UNITS):
         if unit.number(0, "B") == _NORMALISATION and (options := unit.table(1)):
-            return {"mean": options.floats(0), "std": options.floats(1)}
-    return {}
+            for place, key in enumerate(("mean", "std")):
+                found[key] = " ".join(f"{number:.7g}" for number in options.floats(place))
+    return found
