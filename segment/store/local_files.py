@@ -128,7 +128,7 @@ def with_hint(message: str, url: str) -> str:
 
 def _refuse_irregular(path: Path, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise NotAFile(f"{shown(str(path))}: it is a folder, and a file is expected; move it away")
+        raise NotAFile(f"{shown(str(path))}: it is a folder, and a file is expected")
     if not _is_regular(status):
         raise NotAFile(f"{shown(str(path))} is no regular file: a device, pipe or socket, or of the kernel")
 
