@@ -133,6 +133,7 @@ def test_another_selection_is_another_run(world: Path, tmp_path: Path) -> None:
     notes = Notes()
     run(job(world, "files", output, limit=4), notes)
     assert "complete already: 4 images, nothing to do" in notes.lines
+    assert not any("--update" in line for line in notes.lines)  # which would be refused
 
 
 def test_both_and_none_are_refused(world: Path, tmp_path: Path, segment: Call) -> None:
