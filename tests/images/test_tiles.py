@@ -60,12 +60,12 @@ def test_a_cut_is_in_the_middle_of_an_overlap() -> None:
 def blend(kind: type[NearestCentre | HighestConfidence], size: tuple[int, int], confidence: int | None) -> np.ndarray:
     """Blend tiles of 6 x 8 pixels whose mask is their number."""
     rows, columns = spread_tiles(size[0], 6, 2), spread_tiles(size[1], 8, 3)
-    blending, strips = kind(rows, columns), []
-    level = None if confidence is None else np.full((6, 8), confidence, np.uint8)
+    levels = np.full((0 if confidence is None else 1, 6, 8), confidence or 0, np.uint8)
+    blending, strips = kind(rows, columns, len(levels)), []
     for row in range(len(rows.starts)):
         for column in range(len(columns.starts)):
             number = row * len(columns.starts) + column
-            blending.put(row, column, Tile(np.full((6, 8), number, np.uint8), level))
+            blending.put(row, column, Tile(np.full((6, 8), number, np.uint8), levels))
         strips.append(blending.finish_row(row).mask)
     return np.concatenate(strips)
 
@@ -98,13 +98,12 @@ def test_equal_confidence_leaves_the_choice_to_the_window(size: tuple[int, int],
 
 def test_the_surer_tile_decides() -> None:
     rows, columns = spread_tiles(4, 4, 0), spread_tiles(6, 4, 2)
-    blending = HighestConfidence(rows, columns)
-    blending.put(0, 0, Tile(np.full((4, 4), 1, np.uint8), np.full((4, 4), 10, np.uint8)))
-    blending.put(0, 1, Tile(np.full((4, 4), 2, np.uint8), np.full((4, 4), 250, np.uint8)))
-    mask, confidence = blending.finish_row(0)
+    blending = HighestConfidence(rows, columns, 1)
+    blending.put(0, 0, Tile(np.full((4, 4), 1, np.uint8), np.full((1, 4, 4), 10, np.uint8)))
+    blending.put(0, 1, Tile(np.full((4, 4), 2, np.uint8), np.full((1, 4, 4), 250, np.uint8)))
+    mask, levels = blending.finish_row(0)
     assert mask.tolist() == [[1, 1, 2, 2, 2, 2]] * 4
-    assert confidence is not None
-    assert confidence.tolist() == [[10, 10, 250, 250, 250, 250]] * 4
+    assert levels.tolist() == [[[10, 10, 250, 250, 250, 250]] * 4]
 
 
 def test_the_window_is_symmetric_and_never_zero() -> None:
@@ -129,25 +128,25 @@ def test_padding_mirrors_without_the_edge_itself() -> None:
 def test_sums_of_probabilities_fit_their_numbers(size: tuple[int, int], overlap: float) -> None:
     """With probability 1 of one class in every tile no sum wraps."""
     rows, columns = (spread_tiles(length, 40, round(overlap * 40)) for length in size)
-    blending = HighestMean(rows, columns, 2)
+    blending = HighestMean(rows, columns, 2, 1)
     sure, no = np.full((40, 40), 255, np.uint8), np.zeros((40, 40), np.uint8)
     for row in range(len(rows.starts)):
         for column in range(len(columns.starts)):
-            blending.put(row, column, Tile(sure // 255, sure, [no, sure]))
-        mask, confidence = blending.finish_row(row)
+            blending.put(row, column, Tile(sure // 255, sure[None], np.stack([no, sure])))
+        mask, levels = blending.finish_row(row)
         assert (mask == 1).all()
-        assert confidence is not None
-        assert (confidence == 255).all()
+        assert levels.shape == (1, *mask.shape)
+        assert (levels == 255).all()
 
 
 @pytest.mark.parametrize(("overlap", "most"), [(0, 255), (120, 252), (240, 247), (360, 58), (432, 4)])
 def test_weights_have_the_most_steps_that_fit(overlap: int, most: int) -> None:
     rows = spread_tiles(4800, 480, overlap)
-    assert abs(int(HighestMean(rows, rows, 1)._window.max()) - most) <= 4
+    assert abs(int(HighestMean(rows, rows, 1, 0)._window.max()) - most) <= 4
 
 
 def test_probabilities_that_do_not_fit_are_refused_with_the_numbers() -> None:
     rows, columns = spread_tiles(10_000, 513, 128), spread_tiles(60_000, 513, 128)
     with pytest.raises(SampleError, match=r"at most 1\.1 GB") as caught:
-        HighestMean(rows, columns, 21)
+        HighestMean(rows, columns, 21, 0)
     assert caught.value.detail.startswith("1.4 GB for 21 classes x 513 rows x 60,000 columns")

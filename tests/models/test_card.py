@@ -324,7 +324,7 @@ def test_an_empty_card_names_every_table() -> None:
         ('"logits"\nlayout = "NCHW"', '"logits"\nlayout = "NHW"', "output: layout 'NHW' does not fit kind 'logits'"),
         ('kind = "logits"', 'kind = "softmax"', "output.kind: expected 'index', 'probabilities', 'logits' or "),
         ('kind = "logits"', 'kind = "multilabel"', "output.kind: several independent sigmoids give a pixel several "),
-        ('kind = "logits"', 'kind = "logits"\nthreshold = 0.4', "output: threshold and logit are for kind 'sigmoid', "),
+        ('kind = "logits"', 'kind = "logits"\nthreshold = 0.4', "output: threshold, logit and maximum are for kind "),
         ('kind = "logits"', 'kind = "sigmoid"\nthreshold = 1', "output.threshold: expected a number "),
         ('"logits"\nlayout = "NCHW"\n\n[classes]\nnames = ["sky", "road"]\npalette = [[0, 0, 0], ', '"sigmoid"\n'
          'layout = "NCHW"\n\n[classes]\nnames = ["sky", "road", "car"]\npalette = [[0, 0, 0], [1, 1, 1], ',

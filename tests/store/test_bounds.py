@@ -15,7 +15,7 @@ import pytest
 from fsspec.asyn import AsyncFileSystem
 
 from segment.errors import NotAFile, StoreError, TooManyBytes, TooSlow
-from segment.inputs.loose.files import read_files
+from segment.inputs.loose.file_reads import read_files
 from segment.inputs.parts import UNKNOWN, Member, Part, Span
 from segment.inputs.references import read_references
 from segment.job import InputOptions, read_job_file

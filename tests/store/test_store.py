@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segment.errors import NoCredentials, SegmentError, StoreError, StoreRefused, UsageError
+from segment.errors import NoCredentials, NotAFile, SegmentError, StoreError, StoreRefused, UsageError
 from segment.store.client import Entry, Store
 from segment.store.filesystems import parse_storage_option
 from segment.store.request_errors import is_taken, is_transient, store_error
@@ -253,7 +253,7 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="could not write"):
         Store().write(f"file://{tmp_path}/x", b"data")
     assert names_in(tmp_path) == ["x"]
-    with pytest.raises(StoreError, match="could not read"):
+    with pytest.raises(NotAFile, match=r"x: it is a folder, and a file is expected$"):
         Store().read(f"file://{tmp_path}/x")
 
 

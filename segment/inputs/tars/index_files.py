@@ -9,7 +9,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator, Sequence
 
-from segment.errors import InputChanged, StoreError
+from segment.errors import InputChanged, NotAFile, StoreError
 from segment.inputs.lookup import in_threads
 from segment.inputs.tars.tar_damage import BLOCK, header_in, is_zero
 from segment.store.client import Entry, Store
@@ -49,7 +49,7 @@ def read_index(entry: Entry, store: Store) -> list[File] | None:
         data = store.read_if_exists(index_url(entry.url), most=_MOST_BYTES)
         files = _parse(data, entry.size) if data else None
         return files if files and _matches(files, entry, store) else None
-    except (StoreError, InputChanged):  # such as a store that forbids to read the index: the tar itself tells
+    except (StoreError, InputChanged, NotAFile):  # such as a store that forbids to read the index: the tar itself tells
         return None
 
 

@@ -217,7 +217,7 @@ if TROUBLE:
     sys.meta_path[:0] = [
         Patching("segment.models.sessions.predict", on_sessions),
         Patching("segment.models.sessions.runtimes", on_runtimes),
-        Patching("segment.inputs.loose.files", on_files),
+        Patching("segment.inputs.loose.file_reads", on_files),
         Patching("segment.inputs.parquet.row_groups", on_row_groups),
         Patching("segment.pipeline.stages", on_decoding),
         Patching("segment.pipeline.worker", on_workers),
