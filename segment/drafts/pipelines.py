@@ -1,4 +1,4 @@
-"""What exporters say of a preprocessing in steps: mmdeploy's JSON files, and PaddleSeg's `deploy.yaml`.
+"""What exporters say of a preprocessing in steps: mmdeploy's JSON files, PaddleSeg's `deploy.yaml`, `inference.yml`.
 
 Sources: open-mmlab/mmdeploy, mmdeploy/backend/sdk/export_info.py, csrc/mmdeploy/preprocess/transform/{resize,pad}.cpp;
 PaddlePaddle/PaddleSeg, tools/export.py, paddleseg/transforms/transforms.py.
@@ -39,7 +39,7 @@ def hints_of_pipeline(pipeline: Mapping[str, Any]) -> Hints:
 
 
 def hints_of_paddle(found: Mapping[str, Any]) -> Hints:
-    """Return what PaddleSeg's `deploy.yaml` says of the preprocessing."""
+    """Return what PaddleSeg's `deploy.yaml` or `inference.yml` says of the preprocessing."""
     deploy = found.get("Deploy")
     if not isinstance(deploy, dict) or "transforms" not in deploy:  # another program's
         return Hints()
@@ -50,7 +50,7 @@ def hints_of_paddle(found: Mapping[str, Any]) -> Hints:
         scaling = _scaling(normalise.get("mean", 0.5), normalise.get("std", 0.5), 1)
     border = None if pad is None else numbers_of(pad.get("im_padding_value", 127.5))
     return _hints(
-        "deploy.yaml",
+        "PaddleSeg's deploy.yaml or inference.yml",
         channels="RGB",
         scaling=scaling,
         size=_turned((resize or {}).get("target_size")) or _turned((pad or {}).get("target_size")),

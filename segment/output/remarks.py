@@ -37,13 +37,14 @@ REMARKS = {
 def remark_lines(counts: Mapping[str, int]) -> list[str]:
     """Return one line per code, the most frequent first: `12 images: the file has several pages ...`."""
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [f"{count(number, 'image')}: {words}" for code, number in ordered if (words := _words(code))]
+    return [f"{count(number, 'image')}: {_words(code)}" for code, number in ordered]
 
 
 def _words(code: str) -> str:
-    """Return what a code says; the name of a column may follow it after a colon. `""` for a code of another version."""
+    """Return what a code says; the name of a column may follow it after a colon."""
     kind, _, column = code.partition(":")
-    return f"{REMARKS.get(kind, '')} '{shown(column)}'" if column else REMARKS.get(kind, "")
+    words = REMARKS.get(kind) or f"a remark of another version of segment, '{shown(kind)}'"
+    return f"{words} '{shown(column)}'" if column else words
 
 
 class RemarkLog:

@@ -156,6 +156,7 @@ def test_values_become_text() -> None:
     assert kept_values(["a"], ["é" * (LONGEST // 2)]) == (("é" * (LONGEST // 2),), ())
     assert kept_values(["a"], ["é" * (LONGEST // 2) + "x"]) == ((None,), ("value_long:a",))
     assert remark_lines({"value_absent:a": 12}) == ["12 images: no value to keep in 'a'"]
+    assert remark_lines({"of_old": 1}) == ["1 image: a remark of another version of segment, 'of_old'"]
 
 
 def test_json_members() -> None:
