@@ -25,6 +25,7 @@ from segment.store.request_errors import is_absent
 from segment.store.urls import is_url
 
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
+_MOST_FOLDERS = 100  # times that a folder is made for one file
 _PIECE = 1 << 20  # bytes of a file of unknown size that are read at once
 _MOST_AGAIN = 10_000  # entries of folders to which several links lead, or so many times those of all folders:
 _TIMES_AGAIN = 8
@@ -246,13 +247,23 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def _new_file(path: Path) -> BinaryIO:
-    """Open a file for writing, and create its folder: twice, as another run's probe may remove the empty folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return path.open("wb")
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+    """Open a file for writing, and create its folder: again if another run's probe removes the empty folder meanwhile.
+
+    Raises:
+        NotADirectoryError: something else is in the place of the folder.
+        FileNotFoundError: the folder cannot be made.
+    """
+    folder = path.parent
+    for _ in range(_MOST_FOLDERS):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:  # of the folder; a caller would take it for the file's
+                if os.path.lexists(folder) and not folder.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, "it is no folder", str(folder)) from None
+                continue
+            return path.open("wb")
+    raise FileNotFoundError(errno.ENOENT, "the folder cannot be made", str(folder))
 
 
 def _locked_file(path: Path) -> BinaryIO:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
+from segment.errors import StoreError
 from segment.store import local_files
+from segment.store.client import Store
 from segment.store.local_files import remove_unfinished, write_local
 
 
@@ -39,6 +42,38 @@ def test_a_file_is_not_removed_between_its_last_byte_and_its_name(
         with pytest.raises(FileExistsError):
             write_local(tmp_path / "a" / "b", b"other", exclusive=True)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_folder_that_another_probe_removes_meanwhile_is_made_again(
+    existed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the folder is none of the file: an exclusive write would take it for another writer's file."""
+    folder, mkdir, left = tmp_path / "out", os.mkdir, [2]
+    if existed:
+        folder.mkdir()
+
+    def removed(path: str, *args: int) -> None:
+        try:
+            mkdir(path, *args)
+        finally:
+            if left[0]:
+                left[0] -= 1
+                folder.rmdir()
+
+    monkeypatch.setattr(os, "mkdir", removed)
+    assert Store().create((folder / "run.json").as_uri(), b"whole") == b"whole"
+    assert left == [0]
+
+
+@pytest.mark.parametrize("name", ["file", "link"])
+def test_what_is_in_the_place_of_a_folder_is_no_other_writers_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(StoreError, match=f"{name}"):
+        Store().write_if_absent((tmp_path / name / "run.json").as_uri(), b"whole")
+    assert (tmp_path / "file").read_bytes() == b"kept"
+    assert not (tmp_path / "gone").exists()
 
 
 def test_where_there_are_no_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
