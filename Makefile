@@ -18,6 +18,9 @@ PEERS := .venv-peers
 
 # Where it is set, each process compiles every module anew: half the CPU time of a worker's start.
 unexport PYTHONDONTWRITEBYTECODE
+# Tests that kill, race or wait depend on what else a machine does. A test that fails is run once more, three tests at
+# most in a suite; each is named in the summary, with the traceback of its failure, and is a bug to mend.
+RERUNS = --reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks -raR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -37,11 +40,11 @@ dev: $(DEV) ## install everything that development needs into .venv
 
 test: $(DEV) ## run the tests but the slow ones
 	@echo '==> pytest (all but the tests marked slow)'
-	$(BIN)/pytest -n auto -m 'not slow' $(ARGS)
+	$(BIN)/pytest -n auto $(RERUNS) -m 'not slow' $(ARGS)
 
 test-all: $(DEV) ## run every test
 	@echo '==> pytest (every test)'
-	$(BIN)/pytest -n auto $(ARGS)
+	$(BIN)/pytest -n auto $(RERUNS) $(ARGS)
 
 test-lowest: $(DEV) ## the core tests on the wheel, with the lowest versions that pyproject.toml allows
 	PYTHON=$(PYTHON) .ci/core lowest $(ARGS)
