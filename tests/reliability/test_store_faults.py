@@ -69,7 +69,7 @@ def test_5xx(code: str, times: int, arena: Arena) -> None:
     kinds = re.findall(r"retrying to (read|write|list|look up) .*\(attempt \d+\): (\w+); more of this kind", ended.text)
     tenth = re.findall("retrying to .*; 10 of this kind so far", ended.text)
     assert len(kinds) == len(set(kinds)) >= 4, ended.text  # a line a kind, and another one for its tenth
-    assert len(kinds) + len(tenth) == len(re.findall("retrying to", ended.text)), ended.text
+    assert len(kinds) + len(tenth) == len(re.findall("warning: retrying to", ended.text)), ended.text
     (record,) = arena.files(output).glob("runs/*.json")
     counted = json.loads(record.read_text())["retries"]
     assert {"read", "write", "list", "look up"} <= counted.keys()  # the plan's, the parts'; not those of the last words
