@@ -210,7 +210,7 @@ def _walk(
                     yield Entry(f"file://{item.path}", 0, "", irregular=True), False
                     continue
                 yield Entry(f"file://{item.path}", status.st_size, local_etag(status)), linked
-        elif not TEMPORARY.search(item.name):
+        elif not TEMPORARY.search(item.name) and os.path.lexists(item.path):  # else deleted since the scan
             yield Entry(f"file://{item.path}", 0, "", irregular=True), False
 
 
@@ -285,8 +285,9 @@ def remove_unfinished(url: str) -> int:
     folder may lose its file, which fails its part, and the part is done again.
     """
     removed = 0
-    for path in Path(url.removeprefix("file://")).rglob("*.tmp-*") if url.startswith("file://") else ():
-        if TEMPORARY.search(path.name):
+    # not rglob, which in Python 3.11 and 3.12 fails where a folder goes meanwhile
+    for folder, _, names in os.walk(url.removeprefix("file://")) if url.startswith("file://") else ():
+        for path in (Path(folder, name) for name in names if TEMPORARY.search(name)):
             with contextlib.suppress(OSError), path.open("r+b") as file:  # renamed since, being written, or not ours
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # NFS locks no file that is open for reading only
                 path.unlink()
