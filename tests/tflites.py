@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 OPERATORS = {
-    "LOGISTIC": 14, "RESHAPE": 22, "RESIZE_BILINEAR": 23, "CUSTOM": 32, "MEAN": 40, "STRIDED_SLICE": 45, "ARG_MAX": 56,
-    "NEG": 59, "LOG": 73, "ABS": 101, "QUANTIZE": 114, "RANDOM_UNIFORM": 148,
+    "LOGISTIC": 14, "RESHAPE": 22, "RESIZE_BILINEAR": 23, "CUSTOM": 32, "PAD": 34, "MEAN": 40, "SUB": 41,
+    "STRIDED_SLICE": 45, "ARG_MAX": 56, "NEG": 59, "LOG": 73, "SHAPE": 77, "ABS": 101, "QUANTIZE": 114,
+    "RANDOM_UNIFORM": 148,
 }  # fmt: skip
 _TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 from segment.drafts.contract import Hints, Said
 from segment.drafts.metadata_values import is_pair, literal, names_of, numbers_of
 from segment.drafts.pipelines import hints_of_deploy, hints_of_detail, hints_of_paddle, hints_of_pipeline
-from segment.errors import SegmentError
+from segment.errors import SegmentError, TooManyBytes
 from segment.models.sessions.graph_facts import GraphFacts
 from segment.readings.scalings import Scaling, Triple
 from segment.store.client import Store
@@ -34,7 +34,9 @@ _OTHER_TASKS = {
     "ObjectDetection": "a detector: it gives boxes, not a class for every pixel",
     "DepthEstimation": "a network of depth, not of classes",
 }
-_MOST = 1 << 20  # bytes of a file beside the model
+_MOST = 1 << 20  # bytes of a JSON file beside the model
+_MOST_YAML = 1 << 16  # PyYAML takes two seconds of them
+_MOST_ALIASES = 8  # each may stand for all before it, twice
 _KERNELS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
@@ -156,9 +158,10 @@ def _beside(url: str, store: Store) -> Iterator[Hints]:
     folder = parent_url(url)
     places = [folder, parent_url(folder)] if basename(folder) == "onnx" else [folder]
     for place in places:
-        config, processor = _table(place, "config.json", store), _table(place, "preprocessor_config.json", store)
-        processor = processor or _table(place, "processor_config.json", store).get("image_processor") or {}
-        yield _understood("config.json or preprocessor_config.json", _hugging_face, config, processor)
+        names = ("config.json", "preprocessor_config.json", "processor_config.json")
+        yield _understood(
+            "config.json or preprocessor_config.json", _hugging_face, (_table(place, n, store) for n in names)
+        )
     for name, read in (
         ("deploy.json", hints_of_deploy),
         ("detail.json", hints_of_detail),
@@ -166,27 +169,44 @@ def _beside(url: str, store: Store) -> Iterator[Hints]:
         ("deploy.yaml", hints_of_paddle),
         ("inference.yml", hints_of_paddle),
     ):
-        yield _understood(name, read, _table(folder, name, store))
+        yield _understood(name, read, (_table(folder, each, store) for each in [name]))
 
 
-def _understood(name: str, read: Callable[..., Hints], *tables: Mapping[str, Any]) -> Hints:
+def _understood(name: str, read: Callable[..., Hints], tables: Iterable[Mapping[str, Any]]) -> Hints:
     """Return what files say; a remark where they have another form than their exporters give them."""
     try:
         return read(*tables)
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError, TooManyBytes, yaml.YAMLError):
         return Hints(remarks=(f"{name} beside the model has a form that is not known here, and is not used",))
 
 
 def _table(folder: str, name: str, store: Store) -> dict[str, Any]:
-    """Return the table of a JSON or YAML file; an empty one of a file that cannot be read, or is none."""
-    read = json.loads if name.endswith(".json") else yaml.safe_load
-    with suppress(SegmentError, OSError, ValueError, RecursionError, yaml.YAMLError):
-        found = read(store.read_if_exists(join_url(folder, name), most=_MOST) or b"{}")
-        return found if isinstance(found, dict) else {}
-    return {}
+    """Return the table of a JSON or YAML file; an empty one where there is none, or the store refuses to say."""
+    is_json = name.endswith(".json")
+    try:
+        data = store.read_if_exists(join_url(folder, name), most=_MOST if is_json else _MOST_YAML)
+    except TooManyBytes:
+        raise
+    except SegmentError:
+        return {}
+    found = json.loads(data or b"{}") if is_json else _Loader(data or b"").get_single_data()
+    return found if isinstance(found, dict) else {}
 
 
-def _hugging_face(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Hints:
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML is not typed
+    """Refuses a file that a few lines of aliases blow up."""
+
+    _aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._aliases += self.check_event(yaml.AliasEvent)
+        if self._aliases > _MOST_ALIASES:
+            raise yaml.YAMLError
+        return super().compose_node(parent, index)
+
+
+def _hugging_face(config: Mapping[str, Any], processor: Mapping[str, Any], outer: Mapping[str, Any]) -> Hints:
+    processor = processor or outer.get("image_processor") or {}
     labels, why = config.get("id2label"), "the configuration of its image processor"
     for name in map(str, config.get("architectures") or []):
         if task := next((task for task in _OTHER_TASKS if name.endswith(task)), None):

@@ -31,7 +31,8 @@ def hints_of_pipeline(pipeline: Mapping[str, Any]) -> Hints:
         "pipeline.json",
         channels=("RGB" if normalise.get("to_rgb", True) else "BGR") if normalise else None,
         scaling=scaling,
-        size=_turned(resize.get("size") or resize.get("scale")) or _pair(pad.get("size")),
+        size=_turned(resize.get("size") or resize.get("scale")),
+        padded=_pair(pad.get("size")),
         scaled=("ratio" if resize.get("keep_ratio") else "stretch") if resize else "",
         kernel=str(resize.get("interpolation")),
         border=border if pad.get("size") or pad.get("pad_to_square") else None,
@@ -53,7 +54,8 @@ def hints_of_paddle(found: Mapping[str, Any]) -> Hints:
         "PaddleSeg's deploy.yaml or inference.yml",
         channels="RGB",
         scaling=scaling,
-        size=_turned((resize or {}).get("target_size")) or _turned((pad or {}).get("target_size")),
+        size=_turned((resize or {}).get("target_size")),
+        padded=_turned((pad or {}).get("target_size")),
         scaled="stretch" if resize is not None else "ratio" if {"ResizeByLong", "LimitLong"} & set(steps) else "",
         kernel=str((resize or {}).get("interp", "")).lower(),
         border=border,
@@ -86,6 +88,7 @@ def _hints(
     channels: str | None,
     scaling: Scaling | None,
     size: _Size | None,
+    padded: _Size | None,
     scaled: str,
     kernel: str,
     border: tuple[float, ...] | None,
@@ -95,6 +98,7 @@ def _hints(
     Args:
         why: name of the file.
         channels, scaling, size: what it says.
+        padded: size of what the network gets, with its border.
         scaled: `stretch`, `ratio` where the shape of images is kept, or empty where they are not scaled.
         kernel: of the resize.
         border: colour of what is added right and below so that all images have one size; None without it.
@@ -103,16 +107,24 @@ def _hints(
     if border is not None:
         resize["pad"] = [round(min(255, max(0, number))) for number in border]
     method = {"stretch": "stretch", "ratio": "letterbox"}.get(scaled, "" if border is None else "pad")
-    remark = (
-        f"{why} keeps the shape of images without a border to one size, so that each has its own; the card adds a "
-        "border, which may cost a little"
-    )
+    remarks = []
+    if scaled == "ratio" and border is None:
+        remarks.append(
+            f"{why} keeps the shape of images without a border to one size, so that each has its own; the card adds a "
+            "border, which may cost a little"
+        )
+    if size and padded and size != padded:
+        remarks.append(
+            f"{why} resizes images to {size[0]}x{size[1]} and adds a border to {padded[0]}x{padded[1]}; the card "
+            "resizes them to the second size, by another scale, which may cost much"
+        )
+    size = padded or size
     return Hints(
         size=Said(size, f"the size of images in {why}") if size else None,
         channels=Said(channels, why) if channels else None,
         scaling=Said(scaling, f"Normalize in {why}") if scaling else None,
         resize=Said({"method": method, **resize}, why) if method else None,
-        remarks=(remark,) if scaled == "ratio" and border is None else (),
+        remarks=tuple(remarks),
     )
 
 

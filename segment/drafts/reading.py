@@ -60,7 +60,7 @@ def read_draft(
         channels_of(entry, facts, hints, number) if depth == 3 else GREY,
         scaling_of(entry, facts, weights.format, hints) if depth == 3 else scaling_of_grey(entry, hints),
         hints.resize or guess(_STRETCH, "no file says how images were resized", 'method = "letterbox" or "pad"'),
-        _output_name(mask, others, len(facts.outputs)),
+        _output_name(mask, others, len(facts.outputs), said),
         mask.kind,
         mask.logit,
         1,
@@ -118,17 +118,14 @@ def _two_classes(hints: Hints) -> Said[Classes]:
     return classes_of(2, "one channel, so two classes", names)
 
 
-def _output_name(mask: Mask, others: Sequence[Mask], outputs: int) -> Said[str] | None:
+def _output_name(mask: Mask, others: Sequence[Mask], outputs: int, said: int | None) -> Said[str] | None:
     if outputs == 1:
         return None
     if not others:
         return Said(mask.name, "the only output with a class for every pixel")
     listed = ", ".join(f'"{other.name}"' for other in others)
-    return guess(
-        mask.name,
-        "the largest output, of equal ones the first not called auxiliary",
-        listed,
-    )
+    of = f" of {mask.classes} classes" if said and mask.classes == said else ""
+    return guess(mask.name, f"the largest output{of}, of equal ones the first not called auxiliary", listed)
 
 
 def _stated_size(mask: Mask, size: Size) -> Size | None:

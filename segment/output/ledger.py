@@ -44,6 +44,7 @@ from segment.store.temporary_room import needing_room
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes per range request; small, so that the mask column between counts and footer is not read
 _PLAN_IN_MEMORY = 16 << 20  # bytes of a plan that is written from memory
+LOST = "has been lost: run the same `segment run` again, or try again if one is at work"
 _MOST_SHARD_LISTINGS = 64  # for more unfinished shards than this, one listing of masks/ is cheaper
 
 
@@ -228,29 +229,34 @@ class Ledger(RunFolder):
             )
         return read_checked(self.masks_url(shard, part), lambda: fold(table, classes))
 
-    def shard_stats(self, shards: Iterable[str]) -> dict[str, ShardStats]:
-        """Read the statistics of finished shards, in the given order.
+    def stats_of(self, shard: str) -> ShardStats:
+        """Read the statistics of a shard.
 
         Raises:
-            SegmentError: a file is damaged or lost, or is not the one that is known.
+            SegmentError: the file is damaged, or is not the one that is known.
+            FileNotFoundError: there is none.
         """
+        url, path = self.stats_url(shard), stats_path(shard)
+
+        def read() -> ShardStats:
+            data = self.store.read(url)
+            stats, known = read_stats(data), self.digests.get(path)
+            found = Stored.of(path, data, len(stats.confusion.counts))
+            if known and found != known:
+                raise ValueError("these are other bytes than were written")
+            self.digests.seen(found)
+            return stats
+
+        return read_checked(url, read)
+
+    def shard_stats(self, shards: Iterable[str]) -> dict[str, ShardStats]:
+        """Read the statistics of finished shards, in the given order. Raises SegmentError: as `stats_of`, or lost."""
 
         def read_one(shard: str) -> ShardStats:
-            url, path = self.stats_url(shard), stats_path(shard)
-
-            def read() -> ShardStats:
-                data = self.store.read(url)
-                stats, known = read_stats(data), self.digests.get(path)
-                found = Stored.of(path, data, len(stats.confusion.counts))
-                if known and found != known:
-                    raise ValueError("these are other bytes than were written")
-                self.digests.seen(found)
-                return stats
-
             try:
-                return read_checked(url, read)
+                return self.stats_of(shard)
             except FileNotFoundError:  # since it was listed; another driver deletes it to make it again
-                raise SegmentError(f"{shown(url)} has been lost: run the same `segment run` again") from None
+                raise SegmentError(f"{shown(self.stats_url(shard))} {LOST}") from None
 
         names = list(shards)
         return dict(zip(names, in_order(read_one, names, name="stats"), strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from segment.errors import SegmentError
-from segment.output.ledger import Ledger
+from segment.output.ledger import LOST, Ledger
 from segment.output.plan import Plan
 from segment.store.background import in_order
 from segment.store.names import shown
@@ -37,8 +37,7 @@ def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]
     try:
         return ledger.read_rows(shard, part, columns)
     except FileNotFoundError:
-        url = shown(ledger.masks_url(shard, part))
-        raise SegmentError(f"{url} was committed and has been lost: run the same `segment run` again") from None
+        raise SegmentError(f"{shown(ledger.masks_url(shard, part))} was committed and {LOST}") from None
 
 
 def numbers_of(plan: Plan, parts: Collection[str], most: int | None = None) -> list[int]:

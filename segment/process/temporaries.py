@@ -5,6 +5,7 @@ A folder is locked while its process lives. The kernel ends the lock with the pr
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -17,6 +18,7 @@ from typing import BinaryIO, Self
 PREFIX = "segment-"
 LENGTH = len(PREFIX) + 6  # of a folder's name
 _LOCK = ".segment-lock"
+_MOST_FOLDERS = 100  # times that a folder is tried to be made
 
 
 class TemporaryFolder:
@@ -34,7 +36,6 @@ class TemporaryFolder:
 
     def __init__(self, parent: Path | None = None) -> None:
         parent = parent or _system_folder()
-        parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(parent)
         self.path = _new_folder(parent)
         try:
@@ -79,11 +80,14 @@ def _system_folder() -> Path:
 
 
 def _new_folder(parent: Path) -> Path:
-    while True:
+    """Make a folder: again if its name is taken, or another process removes the empty parent that it has made."""
+    for _ in range(_MOST_FOLDERS):
         folder = parent / f"{PREFIX}{secrets.token_hex(3)}"  # short: Ray's sockets lie in it
-        with suppress(FileExistsError):
+        with suppress(FileExistsError, FileNotFoundError):
+            parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
             return folder
+    raise FileNotFoundError(errno.ENOENT, "the folder cannot be made", str(parent))
 
 
 def _hold(folder: Path) -> BinaryIO | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,7 +211,6 @@ def load_report(ledger: Ledger) -> RunReport:
     parts = ledger.committed(plan, finished)
     shards = _statistics(ledger, plan, finished, parts, len(card.classes), run["fingerprint"])
     total = merge(shards.values(), len(card.classes))
-    planned = plan.images_by_shard()
     errors = read_error_examples(ledger, plan, parts, {shard for shard, stats in shards.items() if stats.errors})
     warnings = label_warnings(
         total.confusion,
@@ -223,7 +223,7 @@ def load_report(ledger: Ledger) -> RunReport:
         ledger.output,
         run,
         card,
-        planned,
+        plan.images_by_shard(),
         shards,
         total,
         errors,
@@ -243,21 +243,21 @@ def _statistics(
 ) -> dict[str, ShardStats]:
     """Read the statistics of every shard with a committed part, in plan order; remove vanished parts from `parts`."""
     planned = plan.parts_by_shard()
-    begun = [(shard, part) for shard in planned if shard not in finished for part in planned[shard] if part in parts]
 
-    def read(place: tuple[str, str]) -> ShardStats | None:
-        try:
-            return ledger.part_stats(*place, classes, fingerprint)
-        except FileNotFoundError:  # reopened meanwhile
-            return None
+    def read(place: tuple[str, ...]) -> ShardStats | None:
+        with suppress(FileNotFoundError):  # reopened meanwhile
+            return ledger.part_stats(*place, classes, fingerprint) if len(place) == 2 else ledger.stats_of(*place)
+        return None
 
+    names = [(shard,) for shard in planned if shard in finished]
+    found = {shard: stats for (shard,), stats in zip(names, in_order(read, names, name="stats"), strict=True) if stats}
+    begun = [(shard, part) for shard in planned if shard not in found for part in planned[shard] if part in parts]
     sums: dict[str, StatsSum] = {}
     for (shard, part), stats in zip(begun, in_order(read, begun, name="fold"), strict=True):
         if stats is None:
             parts.remove(part)
         else:
             sums.setdefault(shard, StatsSum(classes)).add(stats)
-    found = ledger.shard_stats(shard for shard in planned if shard in finished)
     found |= {shard: total.total() for shard, total in sums.items()}
     return {shard: found[shard] for shard in planned if shard in found}
 

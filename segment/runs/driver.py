@@ -154,7 +154,7 @@ def _run(
         index = partial(index_for, job, card, store)
         rounds = Rounds(task, weights, plan, ledger, progress, job.max_error_rate, index)
         has_worked = rounds.run(engine.get)
-        if not (has_worked or deletes or job.limit or job.sample):
+        if existing and not (has_worked or deletes or job.limit or job.sample):
             progress.note("the input is not listed again: --update adds what is new in it")
         if plan.unindexed:
             plan = rounds.plan

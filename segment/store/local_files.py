@@ -37,11 +37,7 @@ def local_etag(status: os.stat_result) -> str:
 
 
 def read_local(path: Path, start: int | None, stop: int | None, bounds: Bounds) -> tuple[bytes, str]:
-    """Return a file's bytes, or its bytes `start` to `stop` (exclusive), and its etag after the read.
-
-    Raises:
-        TooManyBytes: a whole file has more than `bounds.most`.
-    """
+    """Return a file's bytes, or its bytes `start` to `stop` (exclusive), and its etag after the read; see `Bounds`."""
     with open_local(path) as file:
         file.seek(start or 0)
         if stop is None:
@@ -57,11 +53,7 @@ def read_local(path: Path, start: int | None, stop: int | None, bounds: Bounds) 
 
 
 def read_given(path: Path, bounds: Bounds) -> bytes:
-    """Return the bytes of a file that the user names, or of a pipe: `/dev/stdin`, `<(command)`.
-
-    Raises:
-        TooManyBytes: it has more than `bounds.most`.
-    """
+    """Return the bytes of a file that the user names, or of a pipe: `<(command)`. Raises TooManyBytes: it is larger."""
     with path.open("rb") as file:
         data = _read_up_to(file, bounds.most + 1)
     bounds.check(len(data))
@@ -210,7 +202,7 @@ def _walk(
                     yield Entry(f"file://{item.path}", 0, "", irregular=True), False
                     continue
                 yield Entry(f"file://{item.path}", status.st_size, local_etag(status)), linked
-        elif not TEMPORARY.search(item.name):
+        elif not TEMPORARY.search(item.name) and os.path.lexists(item.path):  # else deleted since the scan
             yield Entry(f"file://{item.path}", 0, "", irregular=True), False
 
 
@@ -284,9 +276,9 @@ def remove_unfinished(url: str) -> int:
     other machines unless it is mounted with `nolock` or `local_lock`. There the writer of another run into the same
     folder may lose its file, which fails its part, and the part is done again.
     """
-    removed = 0
-    for path in Path(url.removeprefix("file://")).rglob("*.tmp-*") if url.startswith("file://") else ():
-        if TEMPORARY.search(path.name):
+    removed, root = 0, url.removeprefix("file://")
+    for folder, _, names in os.walk(root) if root != url else ():  # unlike rglob, it passes a folder that goes
+        for path in (Path(folder, name) for name in names if TEMPORARY.search(name)):
             with contextlib.suppress(OSError), path.open("r+b") as file:  # renamed since, being written, or not ours
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # NFS locks no file that is open for reading only
                 path.unlink()

@@ -572,6 +572,8 @@ def test_a_finished_run_says_that_there_is_nothing_to_do(segment: Call, place: P
         ["complete already: 3 images, nothing to do", "the input is not listed again: --update adds what is new in it"],
     )
     assert "3 images · 1 shard · 0 errors · 3 scored" in called.out
+    (place.output / "plan.parquet").unlink()  # then the input is listed again
+    assert "not listed again" not in segment(*place.flags()).err
 
 
 @pytest.mark.parametrize(

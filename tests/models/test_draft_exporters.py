@@ -11,8 +11,12 @@ import openvino
 import pytest
 
 from segment.drafts.drafting import draft_card
+from segment.drafts.exporters import read_hints
+from segment.drafts.pipelines import hints_of_paddle, hints_of_pipeline
 from segment.errors import ModelError
+from segment.models.sessions.graph_facts import GraphFacts
 from segment.models.sessions.inspection import inspect_graph
+from segment.store.client import Store
 from tests.graphs import as_weights
 from tests.nets import net, node
 
@@ -113,6 +117,28 @@ def test_paddleseg(tmp_path: Path) -> None:
     (tmp_path / "deploy.yaml").write_text("a: [" * 200)
     with pytest.raises(ModelError, match="leaves height or width free"):
         draft_card(model)
+
+
+def test_a_border_to_another_size_is_told() -> None:
+    """The network gets the size with the border; no card resizes to one size and pads to another."""
+    steps = [STEPS[1], {"type": "Pad", "size": [48, 40]}]
+    mmdeploy = hints_of_pipeline({"pipeline": {"tasks": [{"transforms": steps}]}})
+    padding = {"type": "Padding", "target_size": [40, 48]}
+    paddle = hints_of_paddle({"Deploy": {"transforms": [{"type": "Resize", "target_size": [32, 24]}, padding]}})
+    for found in (mmdeploy, paddle):
+        assert getattr(found.size, "value", None) == (48, 40)
+        assert "resizes images to 24x32 and adds a border to 48x40" in found.remarks[0]
+
+
+BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n}\n  <<: [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize("text", ["a: !!bool maybe", "a: !!timestamp x", "a: !!int ''", f"# {'x' * 70_000}", BOMB])
+def test_yaml_of_another_form_is_told(text: str, tmp_path: Path) -> None:
+    """PyYAML raises many types of errors, takes its time, and builds a table twice as large with each line of BOMB."""
+    (tmp_path / "deploy.yaml").write_text(text)
+    found = read_hints((tmp_path / "m.onnx").as_uri(), GraphFacts((), (), frozenset(), ""), Store())
+    assert found.remarks == ("deploy.yaml beside the model has a form that is not known here, and is not used",)
 
 
 def test_other_places_of_the_same_words(tmp_path: Path) -> None:

@@ -217,6 +217,15 @@ def test_damaged_files_are_refused() -> None:
             cut_tail(bytes(damaged), read_tflite(bytes(damaged)))
 
 
+def test_a_normalisation_behind_a_border_is_found() -> None:
+    """Also where the shape of the input is read."""
+    mean = Tensor("mean", (3,), content=np.array([123, 116, 103], np.float32))
+    tensors = [Tensor("x", (1, 8, 8, 3)), constant("border", *[0] * 8), Tensor("padded", (1, 8, 8, 3)), mean]
+    tensors += [Tensor("y", (1, 8, 8, 3)), Tensor("sizes", (4,), "int32")]
+    nodes = [Node("SHAPE", [0], [5]), Node("PAD", [0, 1], [2]), Node("SUB", [2, 3], [4])]
+    assert tflite_facts(tflite(tensors, nodes, [0], [4])).inputs[0].subtracted == (123, 116, 103)
+
+
 @pytest.mark.parametrize(
     ("asked", "nodes", "said"),
     [

@@ -44,6 +44,26 @@ def test_a_folder_of_its_own_that_goes_with_its_use(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_a_parent_that_another_probe_removes_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, left = os.mkdir, [2]
+
+    def removed(path: Path, *args: int) -> None:
+        mkdir(path, *args)
+        if left[0] and Path(path) == tmp_path / "new":
+            left[0] -= 1
+            Path(path).rmdir()  # as the probe of another process does, which has made it
+
+    monkeypatch.setattr(os, "mkdir", removed)
+    with TemporaryFolder(tmp_path / "new") as own:
+        assert (own.path.parent, left) == (tmp_path / "new", [0])
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for place in ("link", "link/new"):
+        with pytest.raises(FileNotFoundError, match="the folder cannot be made"):
+            TemporaryFolder(tmp_path / place)
+
+
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
     process, left = held_by_another_process(tmp_path)
     with TemporaryFolder(tmp_path):

@@ -381,6 +381,23 @@ def test_a_part_that_is_taken_back_while_a_report_is_made_is_not_in_it(
     assert (report.total.images, len(report.parts)) == (2, 1)
 
 
+def test_statistics_that_are_deleted_after_they_were_listed_are_those_of_the_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another driver reopens a part (`--retry-errors`), which deletes the statistics first."""
+    place = Place(tmp_path)
+    for seed in range(2):
+        place.add(f"{seed}.png", seed)
+    place.run(part_size=1)
+    whole = report_at(place)
+    monkeypatch.setattr(Ledger, "finished_shards", lambda _: set(whole.shards))
+    next(place.output.glob("stats/*")).unlink()
+    assert report_at(place).total == whole.total
+    min(place.output.glob("masks/*/*")).unlink()
+    report = report_at(place)
+    assert (report.total.images, len(report.parts)) == (1, 1)
+
+
 def test_a_lost_part_of_a_finished_shard_is_an_error_and_no_traceback(segment: Call, tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.add("a.png", 1)
@@ -391,7 +408,10 @@ def test_a_lost_part_of_a_finished_shard_is_an_error_and_no_traceback(segment: C
                     ["export", str(place.output), str(tmp_path / "to")]):  # fmt: skip
         called = segment(*command)
         assert called.code == 1
-        assert called.err == f"error: {lost} was committed and has been lost: run the same `segment run` again\n"
+        assert called.err == (
+            f"error: {lost} was committed and has been lost: run the same `segment run` again, or try again if one is "
+            "at work\n"
+        )
 
 
 def test_a_run_with_too_many_errors_can_be_reported(tmp_path: Path) -> None:

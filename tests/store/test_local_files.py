@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,40 @@ def test_what_is_in_the_place_of_a_folder_is_no_other_writers_file(name: str, tm
         Store().write_if_absent((tmp_path / name / "run.json").as_uri(), b"whole")
     assert (tmp_path / "file").read_bytes() == b"kept"
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_folder_that_goes_while_leftovers_are_looked_for_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, scandir = tmp_path / "kept" / f".x.tmp-{'0' * 16}", os.scandir
+    for folder in (left.parent, tmp_path / "gone"):
+        folder.mkdir()
+    left.write_bytes(b"half")
+
+    def scanned(path: Any) -> Any:
+        if Path(path).name == "gone":
+            Path(path).rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scanned)
+    assert remove_unfinished(tmp_path.as_uri()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_link_that_goes_while_its_folder_is_listed_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "broken").symlink_to("nowhere")
+    scandir = os.scandir
+
+    def scanned(path: Any) -> Any:
+        found = list(scandir(path))
+        (tmp_path / "gone").unlink()
+        return iter(found)
+
+    monkeypatch.setattr(os, "scandir", scanned)
+    assert [entry.url for entry in Store().list(tmp_path.as_uri(), irregular=True)] == [f"{tmp_path.as_uri()}/broken"]
 
 
 def test_where_there_are_no_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,9 +61,7 @@ def _entering(graph: TfliteGraph, place: int) -> InputFacts:
 
 
 def _readers(graph: TfliteGraph, place: int) -> Iterator[Reader]:
-    for node in graph.nodes:
-        if place not in node.inputs:
-            continue
+    for node in graph.readers.get(place, ()):
         others = [other for other in node.inputs if other not in (place, -1)]
         is_operand = others and (node.inputs[0] == place or node.name in ("ADD", "MUL"))
         constant = graph.tensors[others[0]].numbers() if is_operand else None

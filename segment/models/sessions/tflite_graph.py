@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +29,9 @@ _COLOURS = {1: "RGB", 2: "GREY"}
 _TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
 _OPERATORS = {
     0: "ADD", 6: "DEQUANTIZE", 14: "LOGISTIC", 16: "LSTM", 18: "MUL", 22: "RESHAPE", 23: "RESIZE_BILINEAR", 24: "RNN",
-    25: "SOFTMAX", 27: "SVDF", 35: "UNIDIRECTIONAL_SEQUENCE_RNN", 39: "TRANSPOSE", 41: "SUB", 42: "DIV", 43: "SQUEEZE",
-    44: "UNIDIRECTIONAL_SEQUENCE_LSTM", 45: "STRIDED_SLICE", 46: "BIDIRECTIONAL_SEQUENCE_RNN",
-    52: "BIDIRECTIONAL_SEQUENCE_LSTM", 53: "CAST", 56: "ARG_MAX", 65: "SLICE", 70: "EXPAND_DIMS",
+    25: "SOFTMAX", 27: "SVDF", 34: "PAD", 35: "UNIDIRECTIONAL_SEQUENCE_RNN", 39: "TRANSPOSE", 41: "SUB", 42: "DIV",
+    43: "SQUEEZE", 44: "UNIDIRECTIONAL_SEQUENCE_LSTM", 45: "STRIDED_SLICE", 46: "BIDIRECTIONAL_SEQUENCE_RNN",
+    52: "BIDIRECTIONAL_SEQUENCE_LSTM", 53: "CAST", 56: "ARG_MAX", 65: "SLICE", 70: "EXPAND_DIMS", 77: "SHAPE",
     97: "RESIZE_NEAREST_NEIGHBOR", 114: "QUANTIZE", 142: "VAR_HANDLE", 143: "READ_VARIABLE", 144: "ASSIGN_VARIABLE",
     146: "RANDOM_STANDARD_NORMAL", 148: "RANDOM_UNIFORM", 149: "MULTINOMIAL",
 }  # fmt: skip
@@ -105,7 +106,20 @@ class TfliteGraph:
 
     def producer(self, place: int) -> Operator | None:
         """Return the operator that writes a tensor; None of an input or a constant."""
-        return next((node for node in self.nodes if place in node.outputs), None)
+        return self._producers.get(place)
+
+    @cached_property
+    def _producers(self) -> dict[int, Operator]:
+        return {place: node for node in reversed(self.nodes) for place in node.outputs}
+
+    @cached_property
+    def readers(self) -> dict[int, list[Operator]]:
+        """The operators that read a tensor, in the order in which they run."""
+        found: dict[int, list[Operator]] = {}
+        for node in self.nodes:
+            for place in dict.fromkeys(node.inputs):
+                found.setdefault(place, []).append(node)
+        return found
 
 
 @contextmanager
