@@ -45,12 +45,16 @@ def read_whole(url: str, store: Store, report: Progress) -> bytes | None:
     if entry is None:
         return None
     if url.startswith("file://") or entry.size < 0:
-        return store.read(url, most=max(entry.size, MOST_BYTES))
+        return store.read_if_exists(url, most=max(entry.size, MOST_BYTES))
     data = bytearray()
-    for chunk in _chunks(url, 0, entry.size, store):
-        data += chunk
-        report(basename(url), len(data), entry.size)
-    if store.info(url) != entry:
+    try:
+        for chunk in _chunks(url, 0, entry.size, store):
+            data += chunk
+            report(basename(url), len(data), entry.size)
+        is_same = store.info(url) == entry
+    except FileNotFoundError:  # deleted meanwhile
+        is_same = False
+    if not is_same:
         raise StoreError(f"{shown(url)} changed while it was being read: run the same command again")
     return bytes(data)
 

@@ -18,7 +18,7 @@ from segment.errors import ModelError, StoreError, UsageError
 from segment.models.cache import cache_folder
 from segment.models.card import ModelCard, WeightsFile, built_in_cards, load_card
 from segment.models.weights import Weights, load_weights
-from segment.store.client import Store
+from segment.store.client import Entry, Store
 from tests.s3 import S3Server
 from tests.web import Web
 
@@ -405,6 +405,22 @@ def test_a_file_that_changes_while_it_is_read(web: Web) -> None:
 
     with pytest.raises(StoreError, match="changed while it was being read"):
         load_weights(card_with(), url, progress=grow)
+
+
+def test_a_file_that_goes_while_it_is_read(web: Web, tmp_path: Path) -> None:
+    url = web.put("/m.onnx", bytes(5 << 20))  # two requests
+    with pytest.raises(StoreError, match="changed while it was being read"):
+        load_weights(card_with(), url, progress=lambda *_: web.pages.pop("/m.onnx", None))
+
+    class Deleting(Store):
+        def info(self, url: str) -> Entry | None:
+            entry = super().info(url)
+            (tmp_path / "m.onnx").unlink()
+            return entry
+
+    (tmp_path / "m.onnx").write_bytes(BIN)
+    with pytest.raises(UsageError, match="there is no such file"):
+        load_weights(card_with(), str(tmp_path / "m.onnx"), store=Deleting())
 
 
 # ---- real weights
