@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 
-from segment.errors import NotAFile, TooManyBytes, UsageError
+from segment.errors import NotAFile, StoreError, TooManyBytes, UsageError
 from segment.inputs.changes import Known
 from segment.inputs.detection import Kind, detect_kind, entries_of_kind
 from segment.inputs.discovery import Discovery
@@ -58,7 +58,7 @@ def discover(
 
     Raises:
         UsageError: nothing is found, no image is found, or the options do not fit.
-        StoreError: the store refused.
+        StoreError: the store refused, or a tar has vanished since it was listed.
     """
     findings = Findings()
     store.limit_inputs(scope_of(input, options))
@@ -88,7 +88,11 @@ def discover(
         "parquet": lambda: plan_parquet(entries, options, store, findings),
         "list": lambda: plan_list(entries[0], options, store, findings, known),
     }
-    planned = plans[kind]()
+    try:
+        planned = plans[kind]()
+    except FileNotFoundError as error:
+        gone = error.filename or shown(found.base)
+        raise StoreError(f"{gone} has vanished since it was listed: run the same command again") from None
     selected = select_images(planned.shards, options, found.base, findings, whole=not planned.not_indexed)
     if is_selection and findings.warnings:
         cover = "the indexed tars" if planned.not_indexed else "the whole input"

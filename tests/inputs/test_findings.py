@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segment.errors import UsageError
+from segment.errors import SegmentError, UsageError
 from segment.inputs.discover import discover
 from segment.inputs.discovery import Discovery
 from segment.inputs.findings import Findings, LeftOut, by_reason
 from segment.job import InputOptions
 from segment.output.plan import Plan
-from segment.store.client import Store
+from segment.store.client import Entry, Store
 from segment.store.names import skip_reason
 from tests.runs import Place, png, scene
 
@@ -546,3 +546,19 @@ def test_a_folder_that_goes_while_a_file_is_written_is_made_again(
     monkeypatch.setattr(Path, "mkdir", mkdir)
     STORE.write(f"file://{tmp_path}/out/run.json", b"x")
     assert (tmp_path / "out/run.json").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.tar", r"a\.tar has vanished since it was listed: run the same"), ("a.csv", r"no list at .*a\.csv any")],
+)
+def test_what_goes_between_listing_and_reading_is_told(name: str, words: str, tmp_path: Path) -> None:
+    class Deleting(Store):
+        def info(self, url: str) -> Entry | None:
+            entry = super().info(url)
+            (tmp_path / name).unlink(missing_ok=True)
+            return entry
+
+    (tmp_path / name).write_bytes(bytes(1024) if name == "a.tar" else b"image\na.png\n")
+    with pytest.raises(SegmentError, match=words):
+        discover(str(tmp_path / name), InputOptions(), Deleting())

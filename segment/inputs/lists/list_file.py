@@ -89,7 +89,7 @@ def listed_urls(url: str, store: Store) -> Iterator[str]:
     """
     entry = store.info(url)
     if entry is None:
-        raise UsageError(f"there is no list at {shown(url)} any more")
+        raise _lost(url)
     folder = parent_url(url)
     for row in _read_rows(entry, store).each:
         for cell in row.cells.values():
@@ -97,6 +97,10 @@ def listed_urls(url: str, store: Store) -> Iterator[str]:
                 yield from filter(is_http, [absolute_url(cell, folder)])
             except BadReference:
                 continue
+
+
+def _lost(url: str) -> UsageError:
+    return UsageError(f"there is no list at {shown(url)} any more")
 
 
 def _read_rows(entry: Entry, store: Store) -> Rows:
@@ -107,7 +111,9 @@ def _read_rows(entry: Entry, store: Store) -> Rows:
         return store.open(entry.url, _BLOCK, entry.size, entry.etag)
 
     if entry.size <= _BLOCK or is_http(entry.url):  # whose server may serve no ranges
-        data = store.read(entry.url, most=MAX_LIST_BYTES)
+        data = store.read_if_exists(entry.url, most=MAX_LIST_BYTES)
+        if data is None:
+            raise _lost(entry.url)
         return parse_rows(lambda: io.BytesIO(data), suffix_of(entry.url), shown(entry.url))
     return parse_rows(opened, suffix_of(entry.url), shown(entry.url))
 
