@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from segment.errors import SegmentError, TooManyBytes
+from segment.errors import NotAFile, SegmentError, TooManyBytes
 from segment.store.names import shown
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def read_checked(url: str, read: Callable[[], T]) -> T:
     """Return `read()`, which fetches and parses the object at `url`; repeat it once if that fails.
 
     Raises:
-        SegmentError: both reads fail, so the stored object is damaged.
+        SegmentError: both reads fail, so the stored object is damaged; or it is a folder, a pipe or a device.
         FileNotFoundError: there is no such object.
     """
     try:
@@ -38,6 +38,9 @@ def read_checked(url: str, read: Callable[[], T]) -> T:
                 raise
             log.warning("%s was read damaged (%s): reading it again", shown(url), type(error).__name__)
             return read()
+    except NotAFile as error:
+        advice = "" if "delete the link" in str(error) else ": move it away, and run the same command again"
+        raise SegmentError(f"{error}{advice}") from None
     except (*DAMAGE, TooManyBytes) as error:
         if isinstance(error, FileNotFoundError):
             raise

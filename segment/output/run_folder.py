@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from segment.errors import SegmentError, TooManyBytes
+from segment.output.damage import read_checked
 from segment.output.manifest import MANIFEST, Digests, masks_path, stats_path
 from segment.output.plan import Plan
 from segment.output.signing import SIGNATURE, signer_of
@@ -103,10 +104,14 @@ class RunFolder:
 
     def read_record(self, name: str) -> bytes | None:
         """Return the bytes of a small file such as `run.json`: none of one that is too large, None if there is none."""
-        try:
-            return self.store.read_if_exists(self.url(name), most=MOST_JSON)
-        except TooManyBytes:
-            return b""
+
+        def read() -> bytes | None:
+            try:
+                return self.store.read_if_exists(self.url(name), most=MOST_JSON)
+            except TooManyBytes:
+                return b""
+
+        return read_checked(self.url(name), read)
 
     def is_complete(self) -> bool:
         """Return whether `_SUCCESS` exists."""

@@ -90,9 +90,14 @@ def changed_files(ledger: Ledger) -> dict[str, str]:
     """Return a line for each file that is not the one that `_SUCCESS` names, by the file's name."""
     lines = {}
     for name, digest in _named(ledger.read_record(SUCCESS)).items():
+        url = ledger.url(name)
+
+        def read(url: str = url) -> str:
+            with fetch(ledger.store, url) as file:
+                return digest_of(file)
+
         try:
-            with fetch(ledger.store, ledger.url(name)) as file:
-                how = "" if digest_of(file) == digest else "is not the one that _SUCCESS names"
+            how = "" if read_checked(url, read) == digest else "is not the one that _SUCCESS names"
         except FileNotFoundError:
             how = "has been lost"
         if how:
@@ -121,7 +126,8 @@ def load_digests(ledger: Ledger) -> str:
     Returns:
         Why it was not taken, in words; `""` if it was, or if there is none.
     """
-    data = ledger.store.read_if_exists(ledger.url(MANIFEST), most=MOST)
+    url = ledger.url(MANIFEST)
+    data = read_checked(url, lambda: ledger.store.read_if_exists(url, most=MOST))
     if data is None:
         return ""
     if _named(ledger.read_record(SUCCESS)).get(MANIFEST, _hex(data)) != _hex(data):

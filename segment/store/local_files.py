@@ -27,7 +27,7 @@ from segment.store.urls import is_url
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 _MOST_FOLDERS = 100  # times that a folder is made for one file
 _PIECE = 1 << 20  # bytes of a file of unknown size that are read at once
-_MOST_AGAIN = 10_000  # entries of folders to which several links lead, or so many times those of all folders:
+_MOST_AGAIN = 10_000  # entries that come again by links of links, or so many times those of all folders:
 _TIMES_AGAIN = 8
 
 
@@ -145,8 +145,8 @@ def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
         UsageError: folders hold links to each other, whose number of paths grows without bound.
     """
     root = folder.rstrip("/")
-    for entry, is_linked in _walk(folder, recursive, frozenset(), False, _Linked()):
-        if is_linked:
+    for entry, links in _walk(folder, recursive, frozenset(), 0, _Linked()):
+        if links:
             target = os.path.realpath(entry.url.removeprefix("file://"))
             own = os.path.relpath(target, os.path.realpath(root))
             if not own.startswith("../"):
@@ -155,19 +155,19 @@ def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
 
 
 class _Linked:
-    """Counts entries of folders: where several links lead to one folder, its entries come again with each."""
+    """Counts entries that come again: by one link as often as there are links, by links of links without bound."""
 
     def __init__(self) -> None:
         self._seen: set[tuple[int, int]] = set()
         self._first = self._again = 0
 
-    def count(self, folder: str, place: tuple[int, int], entries: int, is_linked: bool) -> None:
-        """Count the entries of a folder; refuse it if by far most have come before."""
-        if not is_linked or place not in self._seen:
+    def count(self, folder: str, place: tuple[int, int], entries: int, links: int) -> None:
+        """Count the entries of a folder behind so many links; refuse it if by far most have come before."""
+        if links < 2 or place not in self._seen:
             self._first += entries
         else:
             self._again += entries + 1
-        if is_linked:
+        if links:
             self._seen.add(place)
         if self._again > max(_MOST_AGAIN, _TIMES_AGAIN * self._first):
             raise UsageError(
@@ -176,9 +176,9 @@ class _Linked:
 
 
 def _walk(
-    folder: str, recursive: bool, parents: frozenset[tuple[int, int]], is_linked: bool, met: _Linked
-) -> Iterator[tuple[Entry, bool]]:
-    """Yield each entry, and whether it is reached through a symbolic link."""
+    folder: str, recursive: bool, parents: frozenset[tuple[int, int]], links: int, met: _Linked
+) -> Iterator[tuple[Entry, int]]:
+    """Yield each entry, and the number of symbolic links through which it is reached."""
     try:
         status = Path(folder).stat()
         found = list(os.scandir(folder))
@@ -189,21 +189,21 @@ def _walk(
     if (status.st_dev, status.st_ino) in parents:
         return
     parents |= {(status.st_dev, status.st_ino)}
-    met.count(folder, (status.st_dev, status.st_ino), len(found), is_linked)
+    met.count(folder, (status.st_dev, status.st_ino), len(found), links)
     for item in sorted(found, key=_place):
-        linked = is_linked or item.is_symlink()
+        through = links + item.is_symlink()
         if _is_folder(item):
             if recursive:
-                yield from _walk(item.path, recursive, parents, linked, met)
+                yield from _walk(item.path, recursive, parents, through, met)
         elif _leads_to(item.is_file) and not TEMPORARY.search(item.name):
             with contextlib.suppress(FileNotFoundError):  # deleted since the scan
                 status = item.stat()
                 if not _is_regular(status):
-                    yield Entry(f"file://{item.path}", 0, "", irregular=True), False
+                    yield Entry(f"file://{item.path}", 0, "", irregular=True), 0
                     continue
-                yield Entry(f"file://{item.path}", status.st_size, local_etag(status)), linked
+                yield Entry(f"file://{item.path}", status.st_size, local_etag(status)), through
         elif not TEMPORARY.search(item.name) and os.path.lexists(item.path):  # else deleted since the scan
-            yield Entry(f"file://{item.path}", 0, "", irregular=True), False
+            yield Entry(f"file://{item.path}", 0, "", irregular=True), 0
 
 
 def _place(item: os.DirEntry[str]) -> str:

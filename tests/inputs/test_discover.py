@@ -118,6 +118,21 @@ def test_folders_that_link_to_each_other_are_refused(tmp_path: Path) -> None:
         discover(str(tmp_path), InputOptions(), Store())
 
 
+def test_any_number_of_links_may_lead_to_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segment.store.local_files._MOST_AGAIN", 100)
+    write(tmp_path / "real", *(f"{number}.png" for number in range(20)))
+    for number in range(20):
+        (tmp_path / "in" / f"{number // 4}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / f"{number // 4}" / f"{number}").symlink_to(tmp_path / "real")
+    assert len(ids(find(tmp_path / "in"))) == 400
+    for level in range(8):  # of which the last one would come 2 ** 8 times
+        (tmp_path / f"{level}").mkdir()
+        for side in "ab":
+            (tmp_path / f"{level}" / side).symlink_to(f"../{level + 1}" if level < 7 else "real")
+    with pytest.raises(UsageError, match="links lead to the same folders again and again"):
+        find(tmp_path / "0")
+
+
 def test_zero_bytes_and_too_many_bytes_are_faults_of_the_sample(tmp_path: Path) -> None:
     write(tmp_path, "a.png")
     write(tmp_path, "empty.png", data=b"")

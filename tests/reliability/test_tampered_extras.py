@@ -248,8 +248,8 @@ def test_nobody_is_advised_to_delete_what_a_link_leads_to(output: Path, tmp_path
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (Path.mkdir, "it is a folder, and a file is expected"),
-        (os.mkfifo, "is no regular file"),
+        (Path.mkdir, "it is a folder, and a file is expected: move it away, and run the same command again"),
+        (os.mkfifo, "is no regular file: a device, pipe or socket, or of the kernel: move it away, and run"),
         (lambda path: path.symlink_to(path.name), "a symbolic link of its path leads to itself"),
         (partial(sparse), "bytes"),
     ],
@@ -260,6 +260,7 @@ def test_odd_things_for_files_of_the_run_are_told(
     if words == "bytes":
         words = {
             "plan.parquet": "delete it, and the same `segment run` writes it again",
+            MANIFEST: "delete it, and the same `segment run` writes it again",
             "run.json": "is not a run of this program: restore it if it is damaged",
         }.get(name, words)
     (output / name).unlink()
