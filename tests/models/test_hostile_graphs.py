@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -10,6 +13,7 @@ from segment.errors import ModelError
 from segment.models.sessions import capabilities, open_session, runtime_for
 from segment.models.sessions.inspection import inspect_graph
 from segment.models.weights import Weights
+from tests.graphs import colour_classifier
 from tests.runs import CARD
 
 CONSTANT = """<layer id="0" name="c" type="Const" version="opset1">
@@ -73,6 +77,35 @@ def test_nodes_that_read_each_other_are_refused() -> None:
     graph.graph.node.extend([helper.make_node("Identity", ["b"], ["a"]), helper.make_node("Identity", ["a"], ["b"])])
     with pytest.raises(ModelError, match="nodes of the graph read each other's results"):
         inspect_graph(Weights("onnx", graph.SerializeToString(), b"", "0", "m.onnx"))
+
+
+def lying(change: Callable[[onnx.GraphProto], object]) -> Weights:
+    model = onnx.load_model_from_string(colour_classifier(CARD))
+    change(model.graph)
+    return Weights("onnx", model.SerializeToString(), b"", "0", "m.onnx")
+
+
+LIES: dict[str, Callable[[onnx.GraphProto], object]] = {
+    "no such type of an input": lambda graph: setattr(graph.input[0].type.tensor_type, "elem_type", 99),
+    "no such type of an output": lambda graph: setattr(graph.output[0].type.tensor_type, "elem_type", -1),
+    "numbers without a type": lambda graph: setattr(graph.initializer[0], "data_type", 0),
+    "numbers of another type": lambda graph: setattr(graph.initializer[0], "data_type", TensorProto.FLOAT16),
+    "more numbers than there are": lambda graph: graph.initializer[0].dims.append(1 << 40),
+    "declared numbers that are not there": lambda graph: graph.initializer[0].ClearField("raw_data"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_graphs_that_contradict_themselves_are_refused(lie: str) -> None:
+    weights, refused = lying(LIES[lie]), []
+    for runtime in ("openvino", "onnxruntime"):
+        with suppress(ModelError):  # one of them may read what the other one refuses
+            open_session(CARD, weights, runtime_for(CARD, weights, runtime, nodes=[capabilities()]))
+            continue
+        refused.append(runtime)
+    assert refused
+    with pytest.raises(ModelError, match=r"the graph cannot be read \(\w+: .*export the model anew"):
+        inspect_graph(weights)
 
 
 def constant_onnx() -> Weights:

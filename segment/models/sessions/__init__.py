@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
-from segment.models.sessions.base import MIXED, Masks, Runtime, Session, Settings
+from segment.models.sessions.base import MIXED, Masks, Runtime, Session, Settings, graph_in_words
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
 from segment.models.sessions.choice import runtime_for
 from segment.models.sessions.extras import NOTHING, Extras
@@ -81,6 +81,7 @@ def open_session(
     """
     extras.check(card)
 
+    @graph_in_words()
     def load(sized: ModelCard, check: bool) -> GraphSession:
         return _load(sized, weights, runtime, Settings(threads, streams, batch, sanity_check and check, extras))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -10,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.extras import NOTHING, Extras
 
@@ -18,6 +22,11 @@ TFLITE_ONLY = "litert serves .tflite only: use --runtime openvino"
 INSTALL_LITERT = "pip install 'segment-job[litert]'"
 MIXED = "mixed"  # a precision: bf16 on the nodes that compute in it, f32 on the others
 INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
+
+log = logging.getLogger(__name__)
+
+# What parsers, runtimes and graph surgery raise on a graph that contradicts itself.
+_CONTRADICTIONS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
 
 
 class Masks(NamedTuple):
@@ -54,6 +63,23 @@ class Settings:
 def first_line(error: Exception) -> str:
     """Return the first line of what a runtime says, whose errors are of types of its own."""
     return str(error).strip().split("\n", 1)[0]
+
+
+@contextmanager
+def graph_in_words() -> Iterator[None]:
+    """Refuse a graph that cannot be read, whoever finds it: sizes, types and content may contradict each other.
+
+    Raises:
+        ModelError: instead of what libraries raise on such a graph.
+    """
+    try:
+        yield
+    except _CONTRADICTIONS as error:
+        log.debug("the graph cannot be read", exc_info=True)
+        raise ModelError(
+            f"the graph cannot be read ({type(error).__name__}: {first_line(error)[:300]}): the file is damaged or "
+            "contradicts itself; export the model anew"
+        ) from error
 
 
 class Session(Protocol):

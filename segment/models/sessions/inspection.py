@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from segment.errors import ModelError
+from segment.models.sessions.base import graph_in_words
 from segment.models.sessions.graph_facts import GraphFacts, OutputFacts
 from segment.models.sessions.ports import Port
 from segment.models.weights import Weights
 
 
+@graph_in_words()
 def inspect_graph(weights: Weights, entry: str | None = None, shape: Sequence[int] = ()) -> GraphFacts:
     """Return the facts of a graph.
 

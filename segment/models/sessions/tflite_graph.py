@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from segment.errors import ModelError
 from segment.models.sessions.flatbuffer import MOST, Table
 
+_UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _METADATA_NAME = b"TFLITE_METADATA"
 _NORMALISATION = 1  # the place of NormalizationOptions in the union of process units
 # Places of fields in the schemas of a TFLite model and of its metadata.
@@ -196,11 +197,13 @@ def _labels(data: bytes, named: str) -> str:
     """Return the text of a file in the archive behind the model: of a name, else the only text, else ultralytics'."""
     with suppress(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, ValueError):
         archive = zipfile.ZipFile(io.BytesIO(data))
-        files = [item for item in archive.infolist() if item.file_size < MOST]
+        # of other compressions a few bytes can stand for gigabytes, which are unpacked at once
+        files = [item for item in archive.infolist() if item.file_size < MOST and item.compress_type in _UNPACKED]
         for fits in (named, ".txt", "metadata.json"):
             texts = [item for item in files if fits and item.filename.endswith(fits)]
             if texts:
-                return archive.read(texts[0]).decode() if len(texts) == 1 else ""
+                with archive.open(texts[0]) as file:
+                    return file.read(MOST).decode() if len(texts) == 1 else ""
     return ""
 
 
