@@ -12,15 +12,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.findings import LeftOut, by_reason
+from segment.inputs.parquet.bounded_reads import read_batches
 from segment.inputs.parts import Part
 from segment.output.part_members import AT_ONCE, MEMBERS, Facts, PackedMembers, facts_of
 from segment.output.plan_rows import COLUMNS, PLAN_SCHEMA, WITHOUT_METADATA, checked_rows, parts_of, rows_of
-from segment.output.tables import write_parquet
+from segment.output.tables import open_table, write_parquet
 
 _ROW_GROUP = 1024  # parts of a row group of `plan.parquet`
 
@@ -260,7 +260,8 @@ class Plan:
         Raises:
             pa.ArrowException, LookupError, TypeError, ValueError: the file is no plan.
         """
-        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        parquet, bounded = open_table(file)
+        with parquet:
             metadata = {key.decode(): text.decode() for key, text in (parquet.schema_arrow.metadata or {}).items()}
             if metadata.pop("sha256", None) not in (None, _digest(metadata)):  # earlier versions wrote none
                 raise ValueError("another text than was written")
@@ -269,7 +270,7 @@ class Plan:
             checked_rows(parquet.schema_arrow.empty_table())
             groups = range(parquet.num_row_groups)  # one after the other: it takes less memory
             batches = chain.from_iterable(
-                parquet.iter_batches(AT_ONCE, row_groups=[group], use_threads=False) for group in groups
+                read_batches(parquet, bounded, group, parquet.schema_arrow.names, AT_ONCE) for group in groups
             )
             plan = Plan.__new__(Plan)
             rows = (checked_rows(pa.Table.from_batches([batch])) for batch in batches)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
+import flatbuffers
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from segment.drafts import exporters
 from segment.errors import ModelError
 from segment.models.sessions import capabilities, open_session, runtime_for
+from segment.models.sessions.flatbuffer import Table
 from segment.models.sessions.inspection import inspect_graph
+from segment.models.sessions.tflite_graph import read_tflite, tflite_metadata
 from segment.models.weights import Weights
+from segment.store.client import Store
 from tests.graphs import colour_classifier
 from tests.runs import CARD
 
@@ -106,6 +115,55 @@ def test_graphs_that_contradict_themselves_are_refused(lie: str) -> None:
     assert refused
     with pytest.raises(ModelError, match=r"the graph cannot be read \(\w+: .*export the model anew"):
         inspect_graph(weights)
+
+
+def test_tables_that_share_vectors_stand_for_no_more_than_a_few_files() -> None:
+    builder = flatbuffers.Builder(1 << 16)
+    shape = _vector(builder, [1] * 1000)
+    builder.StartObject(1)
+    builder.PrependUOffsetTRelativeSlot(0, shape, 0)
+    tensor = builder.EndObject()
+    tensors = _vector(builder, [tensor] * 1000)
+    builder.StartObject(1)
+    builder.PrependUOffsetTRelativeSlot(0, tensors, 0)
+    graphs = _vector(builder, [builder.EndObject()])
+    builder.StartObject(3)
+    builder.PrependUOffsetTRelativeSlot(2, graphs, 0)
+    builder.Finish(builder.EndObject(), file_identifier=b"TFL3")
+    data = bytes(builder.Output())
+    assert len(Table.root(data).tables(2)[0].tables(0)[999].integers(0)) == 1000
+    with pytest.raises(ModelError, match="a wrong or damaged file"):
+        read_tflite(data)
+
+
+def _vector(builder: flatbuffers.Builder, items: list[int]) -> int:
+    """A vector of tables, or of numbers if they are 1."""
+    builder.StartVector(4, len(items), 4)
+    for item in items:
+        (builder.PrependInt32 if item == 1 else builder.PrependUOffsetTRelative)(item)
+    return int(builder.EndVector())
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_archives_behind_a_model_are_not_unpacked_beyond_what_they_declare(packing: int) -> None:
+    behind = io.BytesIO()
+    with zipfile.ZipFile(behind, "w", packing) as archive:
+        archive.writestr("labels.txt", bytes(1 << 22))
+    lie = behind.getvalue().replace((1 << 22).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+    tracemalloc.start()
+    try:
+        assert tflite_metadata(lie) == {}
+        assert tracemalloc.get_traced_memory()[1] < 1 << 21
+    finally:
+        tracemalloc.stop()
+
+
+def test_aliases_of_aliases_are_not_followed(tmp_path: Path) -> None:
+    levels = [f"a{number}: &a{number} {{<<: [{', '.join([f'*a{number - 1}'] * 10)}]}}" for number in range(1, 10)]
+    (tmp_path / "deploy.yaml").write_text("\n".join(["a0: &a0 {k: v}", *levels]))
+    assert exporters._table(f"file://{tmp_path}", "deploy.yaml", Store()) == {}
+    (tmp_path / "deploy.yaml").write_text("Deploy: {transforms: [{mean: &id001 [0.5], std: *id001}]}")
+    assert exporters._table(f"file://{tmp_path}", "deploy.yaml", Store())["Deploy"]["transforms"][0]["std"] == [0.5]
 
 
 def constant_onnx() -> Weights:

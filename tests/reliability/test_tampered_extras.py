@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import SegmentError
 from segment.images.codec import decode_mask
+from segment.inputs.parquet.bounded_reads import UnpacksTooLarge
 from segment.output.audit import audit_run
 from segment.output.manifest import MANIFEST
+from segment.output.plan import Plan
+from segment.output.tables import read_table
 from segment.runs.driver import run
+from tests.bombs import lying_footer, table_file
 from tests.reliability.tampering import Rows, change_json, change_rows, give, ledger_of, masks_files, reseal, swap
 from tests.runs import CARD, CARD_TOML, Notes, Place, png, scene
 
@@ -204,6 +209,21 @@ def test_odd_things_are_faults_that_the_advice_mends(done: Place, output: Path, 
     again(done, output, verify=any("--verify" in line for line in found))
     assert problems(output) == []
     assert path.read_bytes() == (done.output / path.relative_to(output)).read_bytes()
+
+
+@pytest.mark.parametrize(("pattern", "column"), [(MASKS, "id"), ("plan.parquet", "id"), (MANIFEST, "path")])
+def test_kilobytes_that_stand_for_gigabytes_are_not_unpacked(
+    output: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, column: str
+) -> None:
+    monkeypatch.setattr("segment.output.tables._MOST_UNPACKED", 1 << 16)
+    file = min(output.glob(pattern))
+    table = pq.read_table(file)
+    rows = pa.concat_tables([table] * 50)
+    at, long = rows.schema.get_field_index(column), pa.array(["a" * (1 << 16)] * len(rows))
+    rows = rows.set_column(at, rows.schema.field(at), long)
+    file.write_bytes(lying_footer(table_file(rows, compression="zstd", dictionary_pagesize_limit=1 << 30)))
+    with file.open("rb") as opened, pytest.raises(UnpacksTooLarge):
+        (Plan.read if pattern == "plan.parquet" else read_table)(opened)
 
 
 def test_odd_things_in_no_plan_are_faults(output: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from segment.errors import ModelError
 from segment.models.external_data import parse_model, stored_tensors
 from segment.models.sessions.ports import Dims, Port
 
+_MOST_NODES = 200_000  # large networks have some ten thousand; the time of what reads them grows with their number
+
 
 def read_model(data: bytes) -> ModelProto:
     """Parse a self-contained ONNX file.
@@ -26,8 +28,8 @@ def read_model(data: bytes) -> ModelProto:
             comes from memory.
     """
     model = parse_model(data)
-    if not model.graph.node:
-        raise ModelError("the weights are not an ONNX model: the graph has no nodes")
+    if not 0 < len(model.graph.node) <= _MOST_NODES:
+        raise ModelError(f"the weights are not an ONNX model: the graph has {len(model.graph.node) or 'no'} nodes")
     makers = {name: number for number, node in enumerate(model.graph.node) for name in node.output if name}
     before = {n: {makers[i] for i in node.input if i in makers} for n, node in enumerate(model.graph.node)}
     try:
