@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.findings import LeftOut, by_reason
-from segment.inputs.parquet.bounded_reads import read_batches
+from segment.inputs.parquet.bounded_reads import UnpacksTooLarge, read_batches
 from segment.inputs.parts import Part
 from segment.output.part_members import AT_ONCE, MEMBERS, Facts, PackedMembers, facts_of
 from segment.output.plan_rows import COLUMNS, PLAN_SCHEMA, WITHOUT_METADATA, checked_rows, parts_of, rows_of
@@ -272,6 +272,7 @@ class Plan:
             batches = chain.from_iterable(
                 read_batches(parquet, bounded, group, parquet.schema_arrow.names, AT_ONCE) for group in groups
             )
+            batches = _within(bounded.most, batches)
             plan = Plan.__new__(Plan)
             rows = (checked_rows(pa.Table.from_batches([batch])) for batch in batches)
             plan._fill(rows, left_out, Unindexed.from_json(unindexed) if unindexed else None)
@@ -285,6 +286,16 @@ class Plan:
     def from_bytes(data: bytes) -> Plan:
         """Parse the bytes of `plan.parquet`; raises as `read`."""
         return Plan.read(io.BytesIO(data))
+
+
+def _within(most: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches. Raises UnpacksTooLarge: what a plan holds of them, all but the members, takes more bytes."""
+    held = 0
+    for batch in batches:
+        held += batch.select(COLUMNS).nbytes
+        if held > most:
+            raise UnpacksTooLarge(most)
+        yield batch
 
 
 def _digest(metadata: Mapping[str, str]) -> str:

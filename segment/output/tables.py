@@ -40,7 +40,7 @@ FORMAT_VERSION = (
 )
 
 _MOST_UNPACKED = 256 << 20  # bytes to which a column unpacks, or so many times those of its file:
-_MOST_TIMES = 16
+_MOST_TIMES = 64
 
 
 @dataclass(frozen=True, slots=True)

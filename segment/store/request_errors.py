@@ -174,7 +174,8 @@ _ADVICE = (
 RESUMABLE = "The run can be resumed with the same command."
 
 
-_URL = re.compile(r"\w+://[^\s'\"<>]+")
+_URL = re.compile(r"\b\w++://[^\s'\"<>]+")  # in time that grows with the text, which a stranger's server may choose
+_MOST_TEXT = 10_000  # characters of an error that are read
 
 
 def _text(error: BaseException, url: str) -> str:
@@ -182,7 +183,7 @@ def _text(error: BaseException, url: str) -> str:
 
     Drivers name an object by its URL, by its path, or by the URL of their own request.
     """
-    text = " ".join(f"{type(e).__name__} {e}" for e in error_chain(error)).replace(url, "")
+    text = " ".join(f"{type(e).__name__} {e}"[:_MOST_TEXT] for e in error_chain(error)).replace(url, "")
     path = url.partition("://")[2]
     # A bucket's name alone may be a word of the message.
     return _URL.sub("", text.replace(path, "") if "/" in path else text)
@@ -209,5 +210,5 @@ def error_message(verb: str, url: str, error: BaseException) -> str:
         if any(word in text for word in words):
             return f"could not {verb} {shown(url)}: {advice}"
     cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-    detail = visible(redact_text(f"{type(cause).__name__}: {cause}"))[:300]
+    detail = visible(redact_text(f"{type(cause).__name__}: {cause}"[:_MOST_TEXT]))[:300]
     return f"could not {verb} {shown(url)}: {detail}. {RESUMABLE}"

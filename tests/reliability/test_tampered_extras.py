@@ -215,11 +215,11 @@ def test_odd_things_are_faults_that_the_advice_mends(done: Place, output: Path, 
 def test_kilobytes_that_stand_for_gigabytes_are_not_unpacked(
     output: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, column: str
 ) -> None:
-    monkeypatch.setattr("segment.output.tables._MOST_UNPACKED", 1 << 16)
+    monkeypatch.setattr("segment.output.tables._MOST_UNPACKED", 1 << 20)
     file = min(output.glob(pattern))
     table = pq.read_table(file)
     rows = pa.concat_tables([table] * 50)
-    at, long = rows.schema.get_field_index(column), pa.array(["a" * (1 << 16)] * len(rows))
+    at, long = rows.schema.get_field_index(column), pa.array(["a" * (1 << 16)] * len(rows))  # 16 MB of some kB
     rows = rows.set_column(at, rows.schema.field(at), long)
     file.write_bytes(lying_footer(table_file(rows, compression="zstd", dictionary_pagesize_limit=1 << 30)))
     with file.open("rb") as opened, pytest.raises(UnpacksTooLarge):

@@ -195,6 +195,23 @@ class Cloud(AsyncFileSystem):  # type: ignore[misc]
         return {"bucket/large": len(MIB), "bucket/small": 100, "bucket/empty": 0}[path]
 
 
+def test_an_answer_that_is_no_http_costs_no_more_than_its_words() -> None:
+    """Its text is a part of the error; looking for URLs in it took hours."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_answer, args=(server, b"x" * 200_000), daemon=True).start()
+        with pytest.raises(StoreError, match="Bad status line") as caught:
+            Store().read(f"http://127.0.0.1:{server.getsockname()[1]}/a.png", most=1000)
+    assert len(str(caught.value)) < 500
+
+
+def _answer(server: socket.socket, data: bytes) -> None:
+    with suppress(OSError):
+        while True:
+            with server.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(data)
+
+
 @pytest.mark.parametrize("protocol", ["cloud", "memory"])
 def test_other_drivers_transfer_no_more_than_the_bound(protocol: str) -> None:
     fsspec.register_implementation("cloud", Cloud, clobber=True)
