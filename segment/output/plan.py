@@ -269,10 +269,9 @@ class Plan:
             unindexed = json.loads(metadata.get("unindexed", "null"))
             checked_rows(parquet.schema_arrow.empty_table())
             groups = range(parquet.num_row_groups)  # one after the other: it takes less memory
-            batches = chain.from_iterable(
-                read_batches(parquet, bounded, group, parquet.schema_arrow.names, AT_ONCE) for group in groups
-            )
-            batches = _within(bounded.most, batches)
+            names = parquet.schema_arrow.names
+            found = (read_batches(parquet, bounded, group, names, AT_ONCE) for group in groups)
+            batches = _within(bounded.most, chain.from_iterable(found))
             plan = Plan.__new__(Plan)
             rows = (checked_rows(pa.Table.from_batches([batch])) for batch in batches)
             plan._fill(rows, left_out, Unindexed.from_json(unindexed) if unindexed else None)
