@@ -275,9 +275,11 @@ def read_table(source: BinaryIO | bytes, columns: Sequence[str] | None = None) -
     file, bounded = open_table(io.BytesIO(source) if isinstance(source, bytes) else source)
     names = file.schema_arrow.names if columns is None else columns
     groups: list[pa.Table] = []
+    held = 0
     for number in range(file.num_row_groups):
         groups.append(_row_group(file, bounded, number, names))
-        if sum(group.nbytes for group in groups) > bounded.most:
+        held += groups[-1].nbytes
+        if held > bounded.most:
             raise UnpacksTooLarge(bounded.most)
     table = pa.concat_tables(groups) if groups else file.read(columns)
     if len(table) != file.metadata.num_rows:  # a footer has no checksum, and tells the number twice

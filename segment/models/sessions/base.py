@@ -75,10 +75,10 @@ def graph_in_words() -> Iterator[None]:
     try:
         yield
     except _CONTRADICTIONS as error:
-        log.debug("the graph cannot be read", exc_info=True)
+        log.debug("the graph cannot be used", exc_info=True)
         raise ModelError(
-            f"the graph cannot be read ({type(error).__name__}: {first_line(error)[:300]}): the file is damaged or "
-            "contradicts itself; export the model anew"
+            f"the graph cannot be used ({type(error).__name__}: {first_line(error)[:300]}). It is damaged or contradicts "
+            "itself: export the model anew; where it runs elsewhere, it is a fault of segment: please report it"
         ) from error
 
 
