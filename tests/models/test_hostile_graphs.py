@@ -110,7 +110,7 @@ def test_graphs_that_contradict_themselves_are_refused(lie: str) -> None:
             continue
         refused.append(runtime)
     assert refused
-    with pytest.raises(ModelError, match=r"the graph cannot be read \(\w+: .*export the model anew"):
+    with pytest.raises(ModelError, match=r"the graph cannot be used \(\w+: .*export the model anew"):
         inspect_graph(weights)
 
 

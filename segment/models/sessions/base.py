@@ -77,8 +77,8 @@ def graph_in_words() -> Iterator[None]:
     except _CONTRADICTIONS as error:
         log.debug("the graph cannot be used", exc_info=True)
         raise ModelError(
-            f"the graph cannot be used ({type(error).__name__}: {first_line(error)[:300]}). It is damaged or contradicts "
-            "itself: export the model anew; where it runs elsewhere, it is a fault of segment: please report it"
+            f"the graph cannot be used ({type(error).__name__}: {first_line(error)[:300]}). It is damaged or "
+            "contradicts itself: export the model anew; where it runs elsewhere, it is a fault of segment: please report it"
         ) from error
 
 
