@@ -78,7 +78,7 @@ def graph_in_words() -> Iterator[None]:
         log.debug("the graph cannot be used", exc_info=True)
         raise ModelError(
             f"the graph cannot be used ({type(error).__name__}: {first_line(error)[:300]}). It is damaged or "
-            "contradicts itself: export the model anew; where it runs elsewhere, it is a fault of segment: please report it"
+            "contradicts itself: export the model anew. If it runs elsewhere, the fault is of segment: please report it"
         ) from error
 
 
