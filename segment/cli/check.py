@@ -8,7 +8,7 @@ import typer
 
 from segment.cli.app import app, option
 from segment.cli.options import job_of, takes_job
-from segment.cli.streams import say
+from segment.cli.streams import put, say
 from segment.errors import UsageError
 
 # What a run writes, and how it is spread, is nothing to a check.
@@ -36,16 +36,18 @@ def check(
     segment check images/ --labels labels/ --model my-card.toml
     """
     from segment.readings.checking import check_card
-    from segment.readings.verdict import no_evidence, table_lines, verdict_lines
+    from segment.readings.verdict import advice_lines, no_evidence, table_lines, verdict_lines
 
     job = job_of(flags, "segment check", output="memory://segment-check")
     checked = check_card(job, images=images, note=lambda line: say(f"note: {line}", err=True))
     for line in table_lines(checked):
-        say(line)
+        say(line, fits=True)
     if not checked.found.over_chance.matters:
         raise UsageError(no_evidence(checked.found))
     say("")
     for line in verdict_lines(checked):
         say(line)
+    for line in advice_lines(checked):
+        put(line)  # TOML, which a break may spoil
     if not checked.found.agrees:
         raise typer.Exit(1)

@@ -16,6 +16,7 @@ import codecs
 import io
 import json
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -25,6 +26,7 @@ from typing import IO, Any
 from segment.store.foreign_text import on_terminal
 
 _ESCAPE = "segment.escape"
+_NARROWEST = 16  # columns of a last cell; fewer break every word
 
 
 class _Sink(io.RawIOBase):
@@ -106,15 +108,18 @@ class _Streams:
 streams = _Streams()
 
 
-def say(text: str, *, err: bool = False, is_failure: bool = False) -> None:
+def say(text: str, *, err: bool = False, is_failure: bool = False, fits: bool = False) -> None:
     """Print a message, made safe for a terminal, which wraps it between words; a failure is red there.
+
+    What `fits` is wrapped elsewhere, too: at `COLUMNS`, or 80.
 
     Commands use `say` and `put` instead of click's `echo`, which chooses encodings itself.
     """
     stream, words = sys.stderr if err else sys.stdout, on_terminal(text)
-    if stream.isatty():
+    if fits or stream.isatty():
         words = "\n".join(_wrapped(line, _columns(stream)) for line in words.split("\n"))
-        words = f"\x1b[31m{words}\x1b[0m" if is_failure else words
+    if is_failure and stream.isatty():
+        words = f"\x1b[31m{words}\x1b[0m"
     print(words, file=stream)
 
 
@@ -124,9 +129,11 @@ def put(text: str, end: str = "\n") -> None:
 
 
 def _wrapped(line: str, width: int) -> str:
-    indent = line[: len(line) - len(line.lstrip(" "))]
+    """Break a line between words; a table's row goes on below its last cell, of which two blanks are the border."""
     if len(line) <= width:
         return line
+    cell = re.match(r".*\S {2,}(?=\S)", line)
+    indent = " " * (cell.end() if cell and cell.end() <= width - _NARROWEST else len(line) - len(line.lstrip(" ")))
     return textwrap.fill(
         line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
     )

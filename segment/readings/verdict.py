@@ -27,11 +27,13 @@ def table_lines(checked: Checked) -> Iterator[str]:
         f"{count(found.segmented, 'image')} segmented in {found.seconds:.0f} s ({runtime.name}, {runtime.device}, "
         f"{runtime.precision})"
     )
-    yield "mIoU (images seen); difference to the card, on the images that both have seen, by mIoU and by the mean over"
-    yield "images of each image's mean IoU; ± is the noise, two standard deviations of a paired bootstrap over images"
+    yield (
+        "mIoU (images seen); difference to the card, on the images that both have seen, by mIoU and by the mean over "
+        "images of each image's mean IoU; ± is the noise, two standard deviations of a paired bootstrap over images"
+    )
     shown = list(dict.fromkeys((*found.tried[:_ROWS], found.best, found.card)))
     for item in shown:
-        yield f"{_row(item, found)}  {item.reading.words(_told(found))}{'  <- the card' if item is found.card else ''}"
+        yield f"{_row(item, found)}  {item.reading.words(_told(found))}"
     if len(found.tried) > len(shown):
         yield f"and {count(len(found.tried) - len(shown), 'reading')} with lower scores"
     yield from _limits(checked)
@@ -39,8 +41,8 @@ def table_lines(checked: Checked) -> Iterator[str]:
 
 def _row(item: Tried, found: Found) -> str:
     difference = item.against(found.card)
-    texts = ("", "") if item is found.card else (difference.miou, difference.by_image)
-    return f"{percent(item):>7} {f'({len(item.evidence)})':5} {texts[0]!s:>13} {texts[1]!s:>13}"
+    texts = ("the card", "") if item is found.card else (difference.miou, difference.by_image)
+    return f"{percent(item):>7} {f'({len(item.evidence)})':5} {texts[0]!s:>12} {texts[1]!s:>12}"
 
 
 def _told(found: Found) -> tuple[str, ...]:
@@ -81,7 +83,7 @@ def no_evidence(found: Found) -> str:
 
 
 def verdict_lines(checked: Checked) -> Iterator[str]:
-    """Yield whether the card agrees with the labels; if not, what to change."""
+    """Yield whether the card agrees with the labels."""
     found = checked.found
     if found.agrees:
         scored = f"it has {percent(found.card)}, and chance {_chance(found.card)}"
@@ -94,17 +96,18 @@ def verdict_lines(checked: Checked) -> Iterator[str]:
     settings = found.best.reading.changes(found.card.reading)
     yield comparison(found, settings)
     yield from _level(found, settings)
-    lines = card_lines(checked.card, found.best.reading.card(checked.card))
-    if lines:
+
+
+def advice_lines(checked: Checked) -> Iterator[str]:
+    """Yield the lines of TOML to change, with a line of words before; nothing if the card agrees with the labels."""
+    best, card = checked.found.best.reading, checked.found.card.reading
+    if lines := card_lines(checked.card, best.card(checked.card)):
+        yield from ("", "Change these lines of the card:", "", *lines)
+    if best.labels != card.labels:
         yield ""
-        yield "Change these lines of the card:"
-        yield ""
-        yield from lines
-    if "labels" in settings:
-        yield ""
-        yield "Read the labels so, by this line of a job file, or by --label-remap KEY=VALUE for each entry:"
-        yield ""
-        yield found.best.reading.labels.toml
+        yield "Read the labels so, by this line of a job file, or by --label-remap KEY=VALUE"
+        yield "for each entry:"
+        yield from ("", best.labels.toml)
 
 
 def _open_rivals(found: Found) -> Iterator[str]:
@@ -158,7 +161,7 @@ def card_lines(old: ModelCard, new: ModelCard) -> list[str]:
     ]
     if new.input.resize != old.input.resize:
         resize = inline_table(resize_table(new.input.resize))
-        lines.append(f"resize = {resize}  # instead of a table [input.resize], if there is one")
+        lines += ["# instead of a table [input.resize], if there is one", f"resize = {resize}"]
     return ["[input]", *lines] if lines else []
 
 

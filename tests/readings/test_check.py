@@ -79,13 +79,17 @@ def check(segment: Call, data: dict[str, Any], card: Path, model: Path, *others:
     return segment("check", data["input"], *labels, "--model", str(card), "--weights", str(model), *ORT, *others)
 
 
-def test_a_right_card_agrees(segment: Call, data: dict[str, Any], model: Path, tmp_path: Path) -> None:
+def test_a_right_card_agrees(
+    segment: Call, data: dict[str, Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     checked = check(segment, data, write_card(tmp_path), model)
 
     assert checked.code == 0
     assert re.search(r"the card agrees with the labels: it has \d\d\.\d %, and chance \d+\.\d %; no other", checked.out)
     assert "labelled images of 6, " in checked.out
-    assert "RGB, ImageNet, labels as they are  <- the card" in checked.out
+    assert re.search(r" % \(6\) +the card {2,}RGB, ImageNet, labels as they are", checked.out), checked.out
+    assert max(map(len, checked.out.partition("\n\n")[0].splitlines())) <= 80  # the table
     assert "letterbox" not in checked.out  # no image has a border
 
 
@@ -292,7 +296,7 @@ def test_where_nothing_can_be_said(segment: Call, data: dict[str, Any], model: P
     blank = check(segment, write_files(tmp_path / "void", void), card, model)
     assert blank.code == 2
     assert "nothing can be said: no pixel of the labels is of a class that counts" in blank.err
-    assert blank.out.count("<- the card") == 1
+    assert blank.out.count(" the card  ") == 1
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

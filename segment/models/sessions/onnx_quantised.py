@@ -28,8 +28,8 @@ def quantised_result(card: ModelCard, model: ModelProto, result: Port, *, number
         node = makers.get(node.input[0])
     if node is None or node.op_type != "QuantizeLinear":
         return quantised_output(card, result.dtype, None, numbers=numbers)
-    scale = _stored(model, node.input[1])
-    zero_point = _stored(model, node.input[2]) if len(node.input) > 2 else np.zeros(1)
+    scale = stored(model, node.input[1])
+    zero_point = stored(model, node.input[2]) if len(node.input) > 2 else np.zeros(1)
     if scale is None or zero_point is None:
         return quantised_output(card, result.dtype, None, numbers=numbers)
     found = Quantised(float(scale.flat[0]), float(zero_point.flat[0]))
@@ -55,15 +55,15 @@ def _readers(model: ModelProto, name: str) -> list[NodeProto]:
 def _scales(model: ModelProto, node: NodeProto) -> Scales | None:
     if node.op_type != "DequantizeLinear" and not node.op_type.startswith("QLinear"):
         return None
-    scale = _stored(model, node.input[1])
-    zero_point = _stored(model, node.input[2] if len(node.input) > 2 else "")
+    scale = stored(model, node.input[1])
+    zero_point = stored(model, node.input[2] if len(node.input) > 2 else "")
     if scale is None or zero_point is None:
         return None
     scale, zero_point = np.broadcast_arrays(scale.ravel(), zero_point.ravel())
     return Scales(scale, zero_point)
 
 
-def _stored(model: ModelProto, name: str) -> NDArray[np.float64] | None:
+def stored(model: ModelProto, name: str) -> NDArray[np.float64] | None:
     """Return a constant as `float64`, or None if the graph computes it."""
     if not name:
         return np.zeros(1)  # an omitted zero point

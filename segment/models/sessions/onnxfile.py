@@ -128,6 +128,14 @@ def needed_nodes(nodes: Sequence[NodeProto], names: Iterable[str]) -> tuple[list
     return kept[::-1], needed
 
 
+def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Yield nodes and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for graph in _subgraphs(node):
+            yield from all_nodes(graph.node)
+
+
 def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:

@@ -20,8 +20,8 @@ from segment.models.sessions.idle import IdlePool
 from segment.models.sessions.openvino_averaging import checked_size, merged_value
 from segment.models.sessions.openvino_ports import Member, dims_of, to_port
 from segment.models.sessions.openvino_postprocess import as_numbers, postprocess
-from segment.models.sessions.openvino_preprocess import levels_of, with_preprocessing
-from segment.models.sessions.ports import Size, choose_ports, refuse
+from segment.models.sessions.openvino_preprocess import kinds_of, levels_of, with_preprocessing
+from segment.models.sessions.ports import Port, Size, choose_ports, refuse
 from segment.models.sessions.predict import GraphSession, Outputs, Run
 from segment.models.weights import Weights
 from segment.process.temporaries import TemporaryFolder
@@ -29,6 +29,8 @@ from segment.process.temporaries import TemporaryFolder
 _DECLARED = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)  # of XML: what entities are made of
 # openvino accepts the hint bf16 on any AVX-512 CPU and then emulates it; its capabilities list the real support.
 CAPABILITY = {"bf16": "BF16", "f16": "FP16"}
+
+_UNREPEATABLE = frozenset({"RandomUniform", "Multinomial", "ReadValue"})
 
 
 def cpu_capabilities() -> set[str]:
@@ -109,11 +111,12 @@ def _members(core: Any, card: ModelCard, weights: Weights) -> list[Member]:
     found = []
     for number, each in enumerate(weights.models):
         with member_in_errors(weights, number):
-            if each.format == "onnx":
-                _check_self_contained(each.graph)
+            file = _self_contained(each.graph) if each.format == "onnx" else None
             model = read_graph(core, each)
             inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
             entry, result = choose_ports(card, inputs, outputs)
+            if file:
+                _check_alike(card, file, inputs[entry], outputs[result])
             levels = levels_of(card, each, model.inputs[entry])
             found.append(Member(model, entry, result, inputs[entry], outputs[result], levels))
     return found
@@ -128,10 +131,16 @@ def _check_precision(core: Any, precision: str) -> None:
         )
 
 
-def _check_self_contained(data: bytes) -> None:
+def _self_contained(data: bytes) -> Any:
     from segment.models.sessions.onnxfile import read_model
 
-    read_model(data)
+    return read_model(data)
+
+
+def _check_alike(card: ModelCard, model: Any, entry: Port, result: Port) -> None:
+    from segment.models.sessions.onnx_operators import check_alike
+
+    check_alike(model, entry.names, card.input.shape(1), result.names)
 
 
 def read_graph(core: Any, weights: Weights) -> Any:
@@ -212,13 +221,15 @@ def _needed(card: ModelCard, member: Member, batch: int) -> tuple[Any, Any]:
 
 
 def _check_needs(card: ModelCard, node: Any, parameter: Any) -> None:
-    """Refuse a graph whose output depends on other inputs than the image."""
+    """Refuse a graph whose output depends on other inputs than the image, on chance or on earlier images."""
     seen, waiting = {node.get_name()}, [node]
     while waiting:
         node = waiting.pop()
         if node.get_type_name() == "Parameter" and node.get_name() != parameter.get_name():
             name = to_port(node.output(0)).name
             refuse(card, f"the graph also needs the input '{name}'; a session has only one input: the image")
+        if found := _UNREPEATABLE.intersection(kinds_of(node)):
+            raise ModelError(f"an image would get another mask each time: the graph has {', '.join(sorted(found))}")
         before = [value.get_node() for value in node.input_values()]
         waiting += [node for node in before if node.get_name() not in seen]
         seen |= {node.get_name() for node in before}

@@ -95,6 +95,12 @@ def _bodies(node: Any) -> list[Any]:
     return [node.get_function()] if node.get_type_name() in ("Loop", "TensorIterator") else []
 
 
+def kinds_of(node: Any) -> set[str]:
+    """Return the types of a node and of those in the graphs within it."""
+    inner = (kinds_of(each) for body in _bodies(node) for each in body.get_ops())
+    return {node.get_type_name()}.union(*inner)
+
+
 def _lists(node: Any) -> bool:
     """Whether a Gather takes more than one place by a list, of a value of two axes or more."""
     data, listed, axis = node.input_values()

@@ -12,6 +12,7 @@ from segment.models.sessions.enlarging import SmallScores, is_smaller
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.onnx_enlarging import GraphScores
 from segment.models.sessions.onnx_nodes import Nodes
+from segment.models.sessions.onnx_operators import check_repeatable
 from segment.models.sessions.onnx_postprocess import Postprocessing, dequantised
 from segment.models.sessions.onnx_preprocess import Preprocessing
 from segment.models.sessions.onnx_quantised import quantised_result
@@ -74,6 +75,7 @@ class Surgeon:
         self._entry, self._result = inputs[entry], outputs[result]
         self.fixed_batch = self._entry.dims is not None and self._entry.dims[0] == 1
         self._remove_unused()
+        check_repeatable(self._model, [self._result.name])
         self._inferred: dict[str, Port] | None = None
         self._before = before or Preprocessing(card, self._model, self._entry)
         found = None if self.output_is_known else self._port(self._result.name)
