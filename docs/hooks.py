@@ -45,6 +45,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill in what comes from the code, draw the layout, and lead links to where their targets are on the site."""
     place = page.file.src_uri
+    if place == "troubleshooting.md":  # the page for a message that is looked up comes first
+        page.meta["search"] = {"boost": 20}
     markdown = _PART.sub(lambda match: generated.PARTS[match[1]](), markdown)
     markdown = _MERMAID.sub(lambda match: drawing(match[1]), markdown)
     parts = _FENCE.split(markdown)

@@ -82,7 +82,8 @@ def _wrong(error: Any) -> str:
         return words + did_you_mean(error.option_name, (one for one in known if one.startswith("--")), alike=0.7)
     words = _plain(error.message)
     if command := re.fullmatch(r"(?s)there is no command '(.*)'\.", words):
-        return words + did_you_mean(command[1], error.ctx.command.commands)
+        card = f" `segment models show {command[1]}` prints a card." if error.ctx.command.name == "models" else ""
+        return words + (did_you_mean(command[1], error.ctx.command.commands) or card)
     if kind != "BadParameter" or error.param is None:
         return words
     found = re.fullmatch(r"expected one of (.+), not '(.*)'", words)

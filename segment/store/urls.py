@@ -16,6 +16,8 @@ from segment.errors import UsageError
 PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 # `user:secret@host`. The secret of an AWS key may contain slashes, but `host:8080/a@b` has a port and no secret.
 # `https://token@host` contains a secret, `abfs://container@account` does not.
+# `s3:/bucket/a`, `s3:bucket/a`, `s3//bucket/a`: as paths, what is meant for a bucket would go to this machine's disk.
+_ALMOST_URL = re.compile(r"(s3a?|gs|gcs|az|abfss?|https?|file)(?::/?|//)(?!/)", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(://)(?:[^/\s:]*:[^/\s]*@|[^/\s:]*:(?!\d+(?:/|$))[^@\s]*@)|(https?://)[^/?#\s]*@")
 
 
@@ -28,7 +30,7 @@ def to_url(reference: str) -> str:
     """Return a path or URL as an absolute URL without a trailing slash; a local path becomes `file:///...`.
 
     Raises:
-        UsageError: empty, or a URL with credentials (`user:secret@`), which logs and outputs would show.
+        UsageError: empty, almost a URL, or one with credentials (`user:secret@`), which logs and outputs would show.
     """
     if not reference:
         raise UsageError("an empty string is not a path or URL")
@@ -38,6 +40,10 @@ def to_url(reference: str) -> str:
             "(AWS_ACCESS_KEY_ID ...), profile, or --storage-option key=... secret=..."
         )
     if not is_url(reference):
+        if meant := _ALMOST_URL.match(reference):
+            raise UsageError(
+                f"{meant[0]}... is no URL: those begin with {meant[1]}://. A folder of that name is ./{meant[0]}..."
+            )
         return "file://" + os.path.abspath(_with_home(reference))
     protocol, rest = reference.split("://", 1)
     protocol = protocol.lower()

@@ -304,6 +304,7 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
         ("run in out -m net.bin", "net.bin is a model, and --model takes its card"),
         ("run in out -m net.bin", "`segment models draft net.xml --to my-card.toml` drafts one"),
         ("rnu in", "there is no command 'rnu'. Did you mean 'run'?"),
+        ("models my-card", "there is no command 'my-card'. `segment models show my-card` prints a card."),
         ("quantize", "error: segment quantize: WEIGHTS, --calibrate and --output are missing\n"),
         (
             "quantize w.onnx -m demo-streets -c in -o ''",

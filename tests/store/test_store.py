@@ -60,6 +60,12 @@ def test_to_url_of_relative_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert to_url("~0/x.png") == f"file://{tmp_path}/~0/x.png"  # no such user
     with pytest.raises(UsageError, match="an empty string is not a path or URL"):
         to_url("")
+    for almost in ("s3:/bucket/out", "S3:bucket/out", "gs//bucket", "az:/KEY:HUSH@x", "https:/host/a", "file:/data/x"):
+        with pytest.raises(UsageError, match=r"no URL: those begin with [a-zA-Z0-9]+://") as caught:
+            to_url(almost)
+        assert "HUSH" not in str(caught.value)
+    for path in ("./s3:/bucket", "s3", "s3/out", "/data/s3:/x", "gsx:/a", "az-photos//a", "C:/a"):
+        assert to_url(path).startswith("file:///")
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,8 @@ def read_graph(core: Any, weights: Weights) -> Any:
         reason = _reason(error)
         if weights.format == "tflite" and reason.startswith("No translator found"):
             reason += f" LiteRT may have this operator: {INSTALL_LITERT}, then --runtime litert"
+        if "bin file" in reason:
+            reason += f" It has {len(weights.data):,} bytes: is it whole, and that of this .xml?"
         raise ModelError(f"openvino cannot read the {weights.format} weights: {reason}") from error
 
 
