@@ -92,7 +92,7 @@ lint: $(DEV) ## ruff, mypy, import-linter; workflows, Dockerfile, CITATION.cff; 
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
-docs: $(DEV) ## build the documentation site into site/, strictly; open site/index.html
+docs: $(DEV) ## build the documentation site into site/, strictly; look: python -m http.server -d site
 	@echo '==> mkdocs build'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
