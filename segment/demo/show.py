@@ -39,9 +39,9 @@ def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
     Raises:
         UsageError: the folder is none, cannot be written, or holds files and no demo; nothing was deleted.
     """
+    _check(folder)
     job, parquet_job = _job(folder, "webdataset", engine), _job(folder, "parquet", "local")
     shipped = read_scenes(scenes)
-    _check(folder)
     _empty(folder)
     place = shown(str(folder))
     print(f"Writing {scenes} labelled street scenes to {place}/ ...")

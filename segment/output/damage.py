@@ -27,7 +27,8 @@ def read_checked(url: str, read: Callable[[], T]) -> T:
     """Return `read()`, which fetches and parses the object at `url`; repeat it once if that fails.
 
     Raises:
-        SegmentError: both reads fail, so the stored object is damaged; or it is a folder, a pipe or a device.
+        SegmentError: both reads fail, so the stored object is damaged.
+        NotAFile: it is a folder, a pipe or a device.
         FileNotFoundError: there is no such object.
     """
     try:
@@ -40,7 +41,7 @@ def read_checked(url: str, read: Callable[[], T]) -> T:
             return read()
     except NotAFile as error:
         advice = "" if "delete the link" in str(error) else ": move it away, and run the same command again"
-        raise SegmentError(f"{error}{advice}") from None
+        raise NotAFile(f"{error}{advice}") from None
     except (*DAMAGE, TooManyBytes) as error:
         if isinstance(error, FileNotFoundError):
             raise

@@ -241,7 +241,9 @@ def test_an_output_that_cannot_be_one_ends_with_2(segment: Call, place: Place) -
     (place.output / "run.json").mkdir(parents=True)
     called = segment(*place.flags())
     assert called.code == 2
-    assert called.err.endswith("run.json: it is a folder, and a file is expected\n")
+    assert called.err.endswith(
+        "run.json: it is a folder, and a file is expected: move it away, and run the same command again\n"
+    )
 
 
 def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:

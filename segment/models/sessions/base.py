@@ -25,8 +25,8 @@ INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-
 
 log = logging.getLogger(__name__)
 
-# What parsers, runtimes and graph surgery raise on a graph that contradicts itself.
-_CONTRADICTIONS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
+# What parsers, runtimes and graph surgery raise on a graph that contradicts itself; other errors are bugs.
+_CONTRADICTIONS = (ArithmeticError, LookupError, RuntimeError, ValueError, struct.error)
 
 
 class Masks(NamedTuple):

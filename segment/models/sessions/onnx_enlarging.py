@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
 from segment.models.sessions.onnx_nodes import Nodes
-from segment.models.sessions.onnxfile import constant_of
+from segment.models.sessions.onnxfile import constant_of, numbers_of
 from segment.models.sessions.ports import Port, Size
 
 Values = dict[str, str]  # of outputs, by the name of the output
@@ -118,7 +118,7 @@ class GraphScores:
         """Return the scale of each axis; none if they follow from the sizes, None if they are not constant."""
         name = node.input[2] if len(node.input) > 2 else ""
         if name in self._stored:
-            return numpy_helper.to_array(self._stored[name])
+            return numbers_of(self._stored[name])
         return constant_of(self._makers.get(name)) if name else np.empty(0)
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto
 
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, Reader, with_arithmetic
 from segment.models.sessions.onnx_quantised import input_scales
-from segment.models.sessions.onnxfile import constant_of, declared_ports, inferred_ports, read_model
+from segment.models.sessions.onnxfile import constant_of, declared_ports, inferred_ports, numbers_of, read_model
 from segment.models.sessions.ports import Dims, Port
 
 # Operators that keep an output's meaning.
@@ -81,7 +81,7 @@ class _Walk:
         if node is not None and node.op_type in ("Identity", "Cast") and node.input:
             name, node = node.input[0], self._producers.get(node.input[0])
         if name in self._stored:
-            return np.asarray(numpy_helper.to_array(self._stored[name]))
+            return numbers_of(self._stored[name])
         return constant_of(node)
 
     def deciding(self, name: str) -> tuple[str, int | None, bool]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto
 
 from segment.models.card import ModelCard
-from segment.models.sessions.onnxfile import constant_of
+from segment.models.sessions.onnxfile import constant_of, numbers_of
 from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised import Quantised, quantised_output
 from segment.models.sessions.quantised_input import Scales, common_scales
@@ -69,6 +69,6 @@ def stored(model: ModelProto, name: str) -> NDArray[np.float64] | None:
         return np.zeros(1)  # an omitted zero point
     for tensor in model.graph.initializer:
         if tensor.name == name:
-            return np.asarray(numpy_helper.to_array(tensor), np.float64)
+            return numbers_of(tensor).astype(np.float64)
     found = constant_of(next((node for node in model.graph.node if name in node.output), None))
     return None if found is None else found.astype(np.float64)

@@ -91,8 +91,16 @@ def constant_of(node: NodeProto | None) -> NDArray[Any] | None:
         return None
     value = helper.get_attribute_value(node.attribute[0])
     if isinstance(value, TensorProto):
-        return np.asarray(numpy_helper.to_array(value))
+        return numbers_of(value)
     return np.asarray(value) if node.attribute[0].name.startswith(("value_float", "value_int")) else None
+
+
+def numbers_of(tensor: TensorProto) -> NDArray[Any]:
+    """Return the numbers of a tensor. Raises ValueError: its type, sizes and content contradict each other."""
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{tensor.name}: {error}") from None
 
 
 def unused_prefix(data: bytes) -> str:
