@@ -119,7 +119,7 @@ def make_run(folder: Path, parts: int) -> tuple[Ledger, int]:
     for shard, ids in plan.parts_by_shard().items():
         ledger.finish_shard(shard, ids, card, fingerprint)
     write_report(ledger, load_report(ledger))
-    list(write_success(ledger, plan, {}, fingerprint))
+    list(write_success(ledger, plan, audit_run(ledger).totals, fingerprint))
     return ledger, parts
 
 
@@ -136,11 +136,11 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=100_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="segment-manifest-") as folder:
-        (one := Path(folder) / "run").mkdir()
-        (other := Path(folder) / "audit").mkdir()
         print("| figure | measured | goal |\n|---|---:|---|")
-        for figure in (*measure_run(one, options.images), *measure_audit(other, options.parts)):
-            print(f"| {figure.name} | {figure.value} | {figure.goal} |")
+        for measure, number in ((measure_run, options.images), (measure_audit, options.parts)):
+            (place := Path(folder) / measure.__name__).mkdir()
+            for figure in measure(place, number):
+                print(f"| {figure.name} | {figure.value} | {figure.goal} |", flush=True)
 
 
 if __name__ == "__main__":

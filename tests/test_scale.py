@@ -1,4 +1,4 @@
-"""jobs/scale.py, small: that its measures run and that its model and images are what it says."""
+"""jobs/scale.py, manifest_cost.py and score_scale.py, small: their measures run, and their runs are what they say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs import score_scale
+from jobs.manifest_cost import measure_audit
 from jobs.scaling import fleet
 from jobs.scaling.discovery import measure_discovery, measure_plan
 from jobs.scaling.figures import Figure, Scale
@@ -82,3 +84,11 @@ def test_the_command_starts_its_own_clusters(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "object store at peak, three operators" in done.stdout
     assert "segment --help" in done.stdout
+
+
+def test_scores_and_audits_of_many_images_are_measured_on_runs_that_are_right(tmp_path: Path) -> None:
+    (tmp_path / "audit").mkdir()
+    assert "audit of 8 parts, s" in values(measure_audit(tmp_path / "audit", 8))
+    output = score_scale.make_run(tmp_path, 128).output
+    assert "segment score --group-by folder, 2 groups, 1,000 resamples, s" in values(score_scale.measure_score(output))
+    assert "the images that lost most, s" in values(score_scale.measure_compare(output, output))
