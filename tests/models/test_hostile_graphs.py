@@ -85,6 +85,14 @@ def test_nodes_that_read_each_other_are_refused() -> None:
         inspect_graph(Weights("onnx", graph.SerializeToString(), b"", "0", "m.onnx"))
 
 
+def test_a_graph_of_too_many_nodes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segment.models.sessions.onnxfile._MOST_NODES", 1)
+    data = colour_classifier(CARD)
+    nodes = len(onnx.load_model_from_string(data).graph.node)
+    with pytest.raises(ModelError, match=f"^the graph has {nodes} nodes, and at most 1 are read"):
+        inspect_graph(Weights("onnx", data, b"", "0", "m.onnx"))
+
+
 def lying(change: Callable[[onnx.GraphProto], object]) -> Weights:
     model = onnx.load_model_from_string(colour_classifier(CARD))
     change(model.graph)

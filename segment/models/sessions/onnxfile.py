@@ -28,8 +28,10 @@ def read_model(data: bytes) -> ModelProto:
             comes from memory.
     """
     model = parse_model(data)
-    if not 0 < len(model.graph.node) <= _MOST_NODES:
-        raise ModelError(f"the weights are not an ONNX model: the graph has {len(model.graph.node) or 'no'} nodes")
+    if not model.graph.node:
+        raise ModelError("the weights are not an ONNX model: the graph has no nodes")
+    if len(model.graph.node) > _MOST_NODES:
+        raise ModelError(f"the graph has {len(model.graph.node):,} nodes, and at most {_MOST_NODES:,} are read")
     makers = {name: number for number, node in enumerate(model.graph.node) for name in node.output if name}
     before = {n: {makers[i] for i in node.input if i in makers} for n, node in enumerate(model.graph.node)}
     try:
