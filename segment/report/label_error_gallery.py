@@ -69,7 +69,7 @@ def label_error_gallery(
     numbers = numbers_of(plan, parts, most_parts)
     try:
         found = find_label_errors(ledger, plan, task, _CANDIDATES, _LOOKED_AT, numbers)
-        if not found.differing:
+        if not (found.differing or found.regions):
             return None
         drawn = _drawn(ledger, task, list(zip(found.regions, found.rows, strict=True)))
     except UsageError:

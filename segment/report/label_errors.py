@@ -75,10 +75,12 @@ class LabelErrors:
         regions: most suspicious first.
         labelled: number of labelled images.
         differing: of which a pixel is not predicted as it is labelled.
-        looked_at: of which masks and labels were read: those with the most suspicious counts.
+        looked_at: number of labelled images of which masks and labels were read: those with the most suspicious counts.
         unreadable: of these, whose source or label is gone, has changed, is too large or cannot be read.
         confidence: what the confidence of a region is, in words; `""` in a run without it.
         rows: the row of the image of each region.
+        at_model_size: whether pixels were counted at the size of the model, so that images that do not differ in the
+            counts may differ in small regions; these are looked at last.
     """
 
     regions: tuple[LikelyError, ...]
@@ -88,6 +90,7 @@ class LabelErrors:
     unreadable: int
     confidence: str
     rows: tuple[Row, ...] = ()
+    at_model_size: bool = False
 
     @property
     def notes(self) -> list[str]:
@@ -103,6 +106,10 @@ class LabelErrors:
             lines.append(
                 f"looked at {count(self.looked_at, 'image')} of {self.differing:,}, those with the worst counts"
             )
+        unseen = self.labelled - max(self.looked_at, self.differing)
+        if self.at_model_size and unseen:
+            images = count(unseen, "labelled image")
+            lines.append(f"{images} not looked at: counts at model size, where small regions vanish, do not differ")
         if self.unreadable:
             lines.append(f"{count(self.unreadable, 'source')} gone, changed, too large, or not readable")
         return lines
@@ -149,13 +156,17 @@ def find_label_errors(
     if task.extra_columns.confidence:
         confidence = f"the model's confidence in {'the region' if has_maps else 'its class in the image'}"
     errors, rows = tuple(one for one, _ in found), tuple(row for _, row in found)
-    return LabelErrors(errors, labelled, differing, len(suspicious), unreadable, confidence, rows)
+    at_model_size = task.card.metric.resolution == "model"
+    return LabelErrors(errors, labelled, differing, len(suspicious), unreadable, confidence, rows, at_model_size)
 
 
 def _suspicious_images(
     ledger: Ledger, plan: Plan, task: Task, most: int, numbers: Sequence[int]
 ) -> tuple[list[Row], int, int]:
-    """Return the images with the most wrong pixels, by share and confidence; how many are labelled, and differ."""
+    """Return the images with the most wrong pixels, by share and confidence; how many are labelled, and differ.
+
+    Of a run that counts at model size, where regions of the image vanish, those without a wrong pixel come last.
+    """
     card = task.card
     label, prediction = np.divmod(np.arange((len(card.classes) + 1) * len(card.classes)), len(card.classes))
     counted = ~np.isin(label, [*card.classes.ignored_classes, len(card.classes)])
@@ -170,8 +181,8 @@ def _suspicious_images(
         pixels = counts.pixels_in(counted)
         suspicion = ratio(counts.pixels_in(wrong, _class_confidence(table, len(card.classes))), pixels)
         labelled += int(np.count_nonzero(pixels))
-        found = np.flatnonzero(np.nan_to_num(suspicion) > 0)
-        differing += len(found)
+        differing += int(np.count_nonzero(suspicion > 0))
+        found = np.flatnonzero(pixels if card.metric.resolution == "model" else suspicion > 0)
         new = [(-float(suspicion[index]), part, int(rows[index])) for index in found]
         worst = heapq.nsmallest(most, [*worst, *new])
     return [row_at(plan, part, row) for _, part, row in worst], labelled, differing

@@ -72,8 +72,10 @@ class RunScore:
         lines = [report.size_note] if report.size_note else []
         if report.total.errors:
             lines.append(f"{count(report.total.errors, 'image')} with an error in no score")
-        if (unscored := report.total.images - report.total.errors - report.total.scored) > 0:
-            lines.append(f"{count(unscored, 'image')} without a label that the card counts")
+        is_known = self.asked.group_by is None and self.asked.needs_images(self.protocol)
+        counted, by = (self.overall.units, "is counted") if is_known else (report.total.scored, "the card counts")
+        if (unscored := report.total.images - report.total.errors - counted) > 0:
+            lines.append(f"{count(unscored, 'image')} without a label that {by}")
         if grouping.ignored:
             lines.append(f"ignored: {', '.join(shown(grouping.names[index]) for index in grouping.ignored)}")
         lines += filter(None, [grouping.means_in_words])

@@ -24,7 +24,7 @@ from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.calls import Call
 from tests.calls import segment as segment  # a fixture
-from tests.runs import CARD, Place, png, read_rows, scene
+from tests.runs import CARD, CARD_TOML, Place, png, read_rows, scene
 
 NAMES = CARD.classes.names
 
@@ -196,6 +196,25 @@ def test_maps_at_model_size_are_read_in_the_region(tmp_path: Path) -> None:
     assert told[0] == told[1] != []
     by_class = read_rows(place.output)[0]["class_confidence"]
     assert found[0][0].confidence not in by_class
+
+
+def test_regions_that_vanish_at_model_size_are_found_or_their_images_told(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.card_path.write_text(CARD_TOML.replace('resolution = "source"', 'resolution = "model"'))
+    picture = np.full((96, 128, 3), CARD.classes.palette_array[0], np.uint8)
+    label = np.zeros((96, 128), np.uint8)
+    for name, rows in (("0.png", slice(0)), ("1.png", slice(10, 34)), ("2.png", slice(7, 10))):
+        wrong = label.copy()
+        wrong[rows, :16] = 1  # at model size every fourth row is left, from the second on
+        place.write(name, png(picture), png(wrong))
+    place.run()
+    found = find(place)
+    assert [(one.id, one.top, one.pixels) for one in found.regions] == [("1.png", 10, 24 * 16), ("2.png", 7, 3 * 16)]
+    assert (found.labelled, found.differing, found.looked_at) == (3, 1, 3)
+    assert not [note for note in found.notes if "not looked at" in note]
+    few = find(place, images=1)
+    assert [one.id for one in few.regions] == ["1.png"]
+    assert few.notes[-1].startswith("2 labelled images not looked at: counts at model size, where small regions vanish")
 
 
 @pytest.mark.parametrize("object_specific", [True, False])

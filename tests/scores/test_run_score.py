@@ -143,12 +143,13 @@ def test_notes_say_what_the_scores_cover(place: Place) -> None:
     notes = api.score(place.output, classes=["Sky", "Car"], resamples=20).notes
     assert notes == [
         "1 image with an error in no score",
-        "1 image without a label that the card counts",
+        "1 image without a label that is counted",
         "ignored: Unlabeled",
         "means over 2 classes, 'Sky', 'Car'; pixel accuracy and kappa are of all",
         "95 % intervals by bootstrap of 9 images: so few make them much too narrow",
         "20 resamples only: the intervals are coarse, and others with another seed",
     ]
+    assert "1 image without a label that the card counts" in api.score(place.output, resamples=0).notes
     one_group = api.score(place.output, group_by=r"(.)\.png", resamples=20, by="folder")
     assert one_group.slices["south"].units == 3
     grouped = api.score(place.output, group_by="(g)", resamples=20)
@@ -156,6 +157,16 @@ def test_notes_say_what_the_scores_cover(place: Place) -> None:
     assert grouped.notes[-1] == "no intervals: they follow from differences between groups, and there is 1 group"
     sliced = api.score(place.output, by="folder").notes
     assert sliced[-1] == "2 slices of fewer than 30 images, whose intervals are somewhat too narrow"
+
+
+def test_images_without_a_counted_label_are_those_of_the_classes_that_are_asked_for(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for n, value in enumerate((0, 3, 3)):
+        place.write(f"{n}.png", png(scene(n)[0]), png(np.full((24, 32), value, np.uint8)))
+    place.run()
+    told = "2 images without a label that is counted"  # the card ignores class 3
+    assert told in api.score(place.output, resamples=20).notes
+    assert not [note for note in api.score(place.output, resamples=20, ignore=["none"]).notes if "is counted" in note]
 
 
 def test_what_is_no_number_or_pattern_is_refused(place: Place) -> None:
