@@ -57,6 +57,10 @@ class Names:
             safe += "-" + hashlib.sha256(f"{shard}\n{name}".encode()).hexdigest()[:_DIGITS]
         return f"{safe}{self._suffix}"
 
+    def is_shared(self, name: str) -> bool:
+        """Return whether another image has the name of this one, but for its suffix, the case of letters or the shard."""
+        return _hash(safe_path(name, self._suffix)) in self._shared
+
     def is_changed(self, shard: str, name: str) -> bool:
         """Return whether the file name of an image is not its id with the suffix of the files."""
         stem = name[: name.rindex(".")] if suffix_of(name) in IMAGE_SUFFIXES else name

@@ -429,6 +429,16 @@ def test_images_that_label_studio_cannot_open_are_told(tmp_path: Path) -> None:
     assert done.notes == ["1 image is in tar or Parquet files, which Label Studio cannot open"]
 
 
+@pytest.mark.parametrize("kind", ["coco-stuff", "coco-panoptic"])
+def test_images_that_only_their_number_tells_apart_are_told(tmp_path: Path, kind: Any) -> None:
+    place = Place(tmp_path)
+    for name in ("one", "two"):
+        tar(place.images / f"{name}.tar", ("a.png", png(scene(0)[0])), (f"{name}.png", png(scene(1)[0])))
+    place.run()
+    (note,) = exported(place, tmp_path / "to", kind).notes
+    assert note.startswith("2 images are named like another but for suffix, case or shard: only their image ids")
+
+
 def test_an_export_among_the_images_is_told(run: tuple[Place, Masks], tmp_path: Path) -> None:
     place, _ = run
     told = "DEST lies in the input: a run with --update, or a new one, takes its pictures for images"

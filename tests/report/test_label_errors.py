@@ -178,7 +178,7 @@ def test_without_labels_there_is_nothing_to_find(tmp_path: Path, segment: Call) 
     place.add("a.png", 1, label=False)
     place.run()
     called = segment("label-errors", str(place.output))
-    assert (called.code, "has a label, so that none can be wrong" in called.err) == (2, True)
+    assert (called.code, "has a labelled pixel that counts, so that none can be wrong" in called.err) == (2, True)
 
 
 def test_maps_at_model_size_are_read_in_the_region(tmp_path: Path) -> None:

@@ -462,7 +462,7 @@ def test_an_unfinished_run_is_scored_so_far(tmp_path: Path, segment: Call) -> No
     sorted(place.output.glob("masks/*/*"))[0].unlink()
     assert segment("score", str(place.output)).out.startswith("blocks: 2 of 4 images so far, by the omz convention")
     sorted(place.output.glob("masks/*/*"))[0].unlink()
-    with pytest.raises(UsageError, match="has a label so far: there is nothing to score"):
+    with pytest.raises(UsageError, match="has a labelled pixel so far: there is nothing to score"):
         api.score(place.output)
 
 

@@ -49,6 +49,7 @@ class CocoStuff(Writer[tuple[dict[str, Any], list[dict[str, Any]]]]):
     results, which `COCO(...).loadRes` reads for this file or for one of labels with the same image ids.
     """
 
+    tells_alike = True
     needs_whole_masks = False
 
     def __init__(self, to: Export) -> None:
@@ -95,7 +96,7 @@ class CocoPanoptic(Writer[tuple[bool, dict[str, Any], dict[str, Any]]]):
     colour is its segment id, red + 256 green + 65536 blue.
     """
 
-    names_files = True
+    names_files = tells_alike = True
     needs_whole_masks = False
 
     def __init__(self, to: Export) -> None:

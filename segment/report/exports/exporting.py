@@ -60,7 +60,9 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     planned = hashlib.sha256(plan.with_left_out([]).to_bytes()).hexdigest()
     claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": name})
     with TemporaryFolder() as scratch:
-        names = Names.of_run(ledger, plan, WRITERS[name].suffix) if WRITERS[name].names_files else Names([])
+        kind_of = WRITERS[name]
+        is_named = kind_of.names_files or kind_of.tells_alike
+        names = Names.of_run(ledger, plan, kind_of.suffix) if is_named else Names([])
         to = Export(ledger.card_of(run), store, target, names, scratch.path, Exported())
         if lies_among(run, plan, target):
             to.done.notes.append(
@@ -68,7 +70,7 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
             )
         if name != kind:
             to.done.notes.append(f"the format {kind} is called {name} now")
-        _write(WRITERS[name](to), MaskedImages(ledger, plan, to.card.input))
+        _write(kind_of(to), MaskedImages(ledger, plan, to.card.input))
     return to.done
 
 
@@ -80,15 +82,22 @@ def _write(writer: Writer[Any], images: MaskedImages) -> None:
         with whole if image.is_in_file and writer.needs_whole_masks else nullcontext():
             return image, writer.convert(image)
 
+    alike = 0
     with renamed.open("w", encoding="utf-8") as lines:
         for image, converted in in_order(convert, images, name="export", threads=writer.threads, ahead=writer.threads):
             writer.collect(image, converted)
+            alike += writer.tells_alike and to.names.is_shared(image.id)
             if writer.names_files and to.names.is_changed(image.shard, image.id):
                 named = {"shard": image.shard, "id": image.id, "file": to.file(image)}
                 lines.write(json.dumps(named, ensure_ascii=False) + "\n")
                 to.done.renamed += 1
     if to.done.renamed:
         to.store.write(join_url(to.target, RENAMED), renamed)
+    if alike:
+        to.done.notes.append(
+            f"{count(alike, 'image is', 'images are')} named like another but for suffix, case or shard: only their "
+            "image ids tell them apart, and Datumaro may refuse the data set"
+        )
     if images.resized:
         to.done.notes.append(
             f"{count(images.resized, 'mask')} at model size: resized to the image's (nearest neighbour)"

@@ -89,11 +89,13 @@ class Writer(ABC, Generic[T]):
 
     Attributes:
         names_files: whether there is a file for each image, named by its id.
+        tells_alike: whether images are told that are named alike, as the format has only their names and numbers.
         threads: images that are converted at once.
         needs_whole_masks: whether `convert` holds a whole mask, rather than strips of it.
     """
 
     names_files: ClassVar[bool] = False
+    tells_alike: ClassVar[bool] = False
     suffix: ClassVar[str] = ".png"
     threads: ClassVar[int] = 4
     needs_whole_masks: ClassVar[bool] = True
