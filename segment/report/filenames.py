@@ -58,7 +58,7 @@ class Names:
         return f"{safe}{self._suffix}"
 
     def is_shared(self, name: str) -> bool:
-        """Return whether another image has the name of this one, but for its suffix, the case of letters or the shard."""
+        """Return whether another image has the name of this one, but for suffix, case or shard."""
         return _hash(safe_path(name, self._suffix)) in self._shared
 
     def is_changed(self, shard: str, name: str) -> bool:

@@ -135,7 +135,8 @@ def find_label_errors(
     numbers = numbers_of(plan, ledger.committed(plan)) if numbers is None else numbers
     suspicious, labelled, differing = _suspicious_images(ledger, plan, task, images, numbers)
     if not labelled:
-        raise UsageError(f"no image of {shown(ledger.output)} has a labelled pixel that counts, so that none can be wrong")
+        where = shown(ledger.output)
+        raise UsageError(f"no image of {where} has a labelled pixel that counts, so that none can be wrong")
     has_maps = task.settings.confidence_maps
     found: list[tuple[LikelyError, Row]] = []
     unreadable = 0

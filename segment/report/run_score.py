@@ -206,7 +206,8 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
     if not report.is_scored:
         so_far, errors = "" if report.is_whole else " so far", report.total.errors
         beside = f", beside {count(errors, 'image')} with an error," if errors else ""
-        raise UsageError(f"no image of {shown(ledger.output)}{beside} has a labelled pixel{so_far}: there is nothing to score")
+        where = f"{shown(ledger.output)}{beside}"
+        raise UsageError(f"no image of {where} has a labelled pixel{so_far}: there is nothing to score")
     if not asked.needs_images(protocol):
         images = report.total.images - report.total.errors
         overall = score_total(report.total.confusion, images, protocol, report.total.image_miou)
