@@ -241,9 +241,11 @@ def _reader(by: str, option: str) -> Callable[[str], str | None]:
     except re.error as error:
         raise UsageError(f"{option} = {by!r} is no regular expression: {error}") from None
     if not pattern.groups:
+        also = f"{SIZE!r}, 'label:CLASS', " if option == "by" else ""
         how = (
-            f"write {FOLDER!r}, or a regular expression whose first group is the value, such as '^([^_]+)_'; metadata "
-            "of the input is there only if the run keeps it (segment run --keep)"
+            f"write {also}{FOLDER!r}, or a regular expression whose first group is the value, such as '^([^_]+)_'; "
+            "metadata of the input, and brightness, are there only if the run keeps them (segment run --keep NAME, "
+            "--keep :brightness)"
         )
         raise UsageError(f"{option} = {by!r} says nothing about what is taken from an id: {how}")
 

@@ -144,7 +144,7 @@ def test_other_values_to_keep_are_another_run(tmp_path: Path) -> None:
         place.run(**given, keep=("weather",))
     with pytest.raises(UsageError, match="the run keeps no such metadata"):
         api.score(place.output, by="meta:weather")
-    with pytest.raises(UsageError, match="metadata of the input is there only if the run keeps it"):
+    with pytest.raises(UsageError, match="metadata of the input, and brightness, are there only if the run keeps them"):
         api.score(place.output, by="weather")
 
 

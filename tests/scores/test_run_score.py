@@ -382,7 +382,8 @@ def test_the_command_knows_the_conventions_of_a_card() -> None:
 @pytest.mark.parametrize(
     ("by", "words"),
     [
-        ("sequence", "says nothing about what is taken from an id: write 'folder', or a regular expression"),
+        ("sequence", "nothing about what is taken from an id: write 'size', 'label:CLASS', 'folder', or a regular"),
+        ("brightness", "the run keeps them (segment run --keep NAME, --keep :brightness)"),
         ("(", "is no regular expression"),
         ("(zz)", "no id of an image matches; the first is 'b/x/1.png'"),
     ],
