@@ -90,6 +90,14 @@ def test_the_lower_bound_is_told_with_more_digits_where_two_hide_the_verdict(com
     assert f"its lower bound, {low:+.3f}"[:-1] in close.words
 
 
+def test_a_change_without_an_interval_does_not_pass_unless_none_is_asked_for(compared: Any) -> None:
+    wrong = [0, 0, 0], [1, 2, 3]
+    (verdict,) = verdicts(compared(*wrong, resamples=20, group_by="(png)"), Limits(change=-50))
+    assert (verdict.passed, "of 1 group there is none (--resamples 0" in verdict.words) == (False, True)
+    assert verdicts(compared(*wrong), Limits(change=-50))[0].passed
+    assert verdicts(compared(*wrong, resamples=20), Limits(change=-50))[0].passed
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_limit_is_a_number(value: str, segment: Call) -> None:
     called = segment("compare", "nowhere", "nowhere", "--fail-below", value)

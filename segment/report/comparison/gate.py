@@ -1,9 +1,10 @@
 """What a comparison must hold for a program to go on: the limits behind the exit code of `segment compare`.
 
 A change of the score is a claim about images of this kind, so its interval decides: the lower bound must not be below
-the limit, which says that a larger loss is unlikely (a test of non-inferiority). Without an interval the change itself
-decides. Agreement is counted, not estimated: its value decides. A run that is not finished does not pass, nor does one
-in which an image of A is an error: these images are in no score, and a model that fails on them is not as good as A.
+the limit, which says that a larger loss is unlikely (a test of non-inferiority). Without resamples the change itself
+decides; where they give no interval, as of one image or group, nothing is known and the run does not pass. Agreement is
+counted, not estimated: its value decides. A run that is not finished does not pass, nor does one in which an image of A
+is an error: these images are in no score, and a model that fails on them is not as good as A.
 """
 
 from __future__ import annotations
@@ -94,6 +95,10 @@ def _of_change(found: Against, limit: float) -> Verdict:
     value = round(100 * (bounds.low if bounds else found.change), _DIGITS)
     passed = value >= limit
     told = _told(value, limit, "+.2f")
+    if bounds is None and found.asked.resamples:
+        kind = count(found.overall.scores.a.units, found.units[:-1])
+        how = f"its lower bound would decide; of {kind} there is none (--resamples 0: the change decides)"
+        return Verdict(False, f"{run}: change of mIoU {told} points has no interval: {how}")
     if bounds is None:
         how = f"{told} points{_cover(found)}"
     else:
