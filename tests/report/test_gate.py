@@ -63,6 +63,18 @@ def test_images_that_only_the_other_run_cannot_segment_fail_it(compared: Any) ->
     assert verdicts(compared([None, 0], [0, 0]), Limits(agreement=1.0))[0].passed
 
 
+def test_a_change_rests_on_the_images_that_are_labelled_in_both(tmp_path: Path, template: dict[str, Any]) -> None:
+    outputs = [
+        write_run(
+            tmp_path / name, template, {"s": [Made(f"{n}.png", mask(0), LABEL if n < some else None) for n in range(4)]}
+        )
+        for name, some in (("a", 4), ("b", 1))
+    ]
+    change, agreement = verdicts(api.compare(*outputs, resamples=0), Limits(0.0, 0.5))
+    assert change.words == "B: change of mIoU +0.00 points on 1 of A's 4 images is not below +0"
+    assert agreement.words == "B: 100.0000 % of the pixels agree: not below 50 %"
+
+
 def test_a_number_does_not_look_like_the_limit_that_it_misses(compared: Any) -> None:
     found = compared([0], [1])  # 1 of 1,000 pixels
     told = [verdicts(found, Limits(agreement=limit))[0] for limit in (0.999, 0.9990000001)]

@@ -81,29 +81,29 @@ def _of_run(found: Against, limits: Limits) -> Iterator[Verdict]:
         limits.refuse_without_masks(found.agreement is not None)
         value, limit = 100 * (found.agreement or 0), 100 * limits.agreement
         passed = value >= limit
-        agreed = f"{run}: {_told(value, limit, '.4f')} % of the pixels agree{_cover(found)}"
+        agreed = f"{run}: {_told(value, limit, '.4f')} % of the pixels agree{_cover(found, len(found.pairs))}"
         yield Verdict(passed, f"{agreed}: {_side(passed)} {limit:.10g} %")
 
 
 def _of_change(found: Against, limit: float) -> Verdict:
-    run = found.b.letter
-    if found.overall.scores is None:
+    run, scores = found.b.letter, found.overall.scores
+    if scores is None:
         raise UsageError(f"fail_below: no image is labelled in both A and {run}, so that no change of mIoU is known")
     if found.change is None:
         raise UsageError(f"fail_below: A or {run} has no pixel of a class that is scored: no change of mIoU is known")
-    bounds = found.overall.scores.changes["miou"].interval
+    bounds, cover = scores.changes["miou"].interval, _cover(found, scores.images)
     value = round(100 * (bounds.low if bounds else found.change), _DIGITS)
     passed = value >= limit
     told = _told(value, limit, "+.2f")
     if bounds is None and found.asked.resamples:
-        kind = count(found.overall.scores.a.units, found.units[:-1])
+        kind = count(scores.a.units, found.units[:-1])
         how = f"its lower bound would decide; of {kind} there is none (--resamples 0: the change decides)"
         return Verdict(False, f"{run}: change of mIoU {told} points has no interval: {how}")
     if bounds is None:
-        how = f"{told} points{_cover(found)}"
+        how = f"{told} points{cover}"
     else:
         exactly = "" if told == f"{value:+.2f}" else f", {told},"
-        how = f"{100 * found.change:+.2f} points ({points_span(bounds)}){_cover(found)}: its lower bound{exactly}"
+        how = f"{100 * found.change:+.2f} points ({points_span(bounds)}){cover}: its lower bound{exactly}"
     return Verdict(passed, f"{run}: change of mIoU {how} is {_side(passed)} {limit:+.10g}")
 
 
@@ -111,9 +111,9 @@ def _side(passed: bool) -> str:
     return "not below" if passed else "below"
 
 
-def _cover(found: Against) -> str:
+def _cover(found: Against, compared: int) -> str:
     """Return how many of A's images decide; `""` if all do."""
-    compared, images = len(found.pairs), len(found.a.rows)
+    images = len(found.a.rows)
     return "" if compared == images else f" on {compared:,} of A's {count(images, 'image')}"
 
 
