@@ -300,4 +300,4 @@ def _row_group(file: pq.ParquetFile, bounded: BoundedFile, number: int, names: S
 def open_table(source: BinaryIO) -> tuple[pq.ParquetFile, BoundedFile]:
     """Open a Parquet file that anybody may have written, and what bounds it: kilobytes may stand for gigabytes."""
     bounded = BoundedFile(source, max(_MOST_UNPACKED, _MOST_TIMES * source.seek(0, os.SEEK_END)))
-    return pq.ParquetFile(bounded, page_checksum_verification=True), bounded
+    return bounded.opened(), bounded

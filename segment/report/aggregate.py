@@ -244,16 +244,22 @@ def _statistics(
     """Read the statistics of every shard with a committed part, in plan order; remove vanished parts from `parts`."""
     planned = plan.parts_by_shard()
 
-    def read(place: tuple[str, ...]) -> ShardStats | None:
+    def of_shard(shard: str) -> ShardStats | None:
         with suppress(FileNotFoundError):  # reopened meanwhile
-            return ledger.part_stats(*place, classes, fingerprint) if len(place) == 2 else ledger.stats_of(*place)
+            return ledger.stats_of(shard)
         return None
 
-    names = [(shard,) for shard in planned if shard in finished]
-    found = {shard: stats for (shard,), stats in zip(names, in_order(read, names, name="stats"), strict=True) if stats}
+    def of_part(place: tuple[str, str]) -> ShardStats | None:
+        with suppress(FileNotFoundError):
+            return ledger.part_stats(*place, classes, fingerprint)
+        return None
+
+    closed = [shard for shard in planned if shard in finished]
+    of_closed = zip(closed, in_order(of_shard, closed, name="stats"), strict=True)
+    found = {shard: stats for shard, stats in of_closed if stats}
     begun = [(shard, part) for shard in planned if shard not in found for part in planned[shard] if part in parts]
     sums: dict[str, StatsSum] = {}
-    for (shard, part), stats in zip(begun, in_order(read, begun, name="fold"), strict=True):
+    for (shard, part), stats in zip(begun, in_order(of_part, begun, name="fold"), strict=True):
         if stats is None:
             parts.remove(part)
         else:

@@ -56,20 +56,26 @@ def list_pages(send: Callable[[PageRequest], Page[T]], *, recursive: bool = True
     to_send = deque([PageRequest("", flat=recursive)])
     sent: dict[Future[Page[T]], PageRequest] = {}
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="list") as pool:
+
+        def send_some() -> None:
+            while to_send and len(sent) < _AT_ONCE:
+                request = to_send.popleft()
+                sent[pool.submit(send, request)] = request
+
         try:
-            while to_send or sent:
-                while to_send and len(sent) < _AT_ONCE:
-                    request = to_send.popleft()
-                    sent[pool.submit(send, request)] = request
+            send_some()
+            while sent:
                 for future in wait(sent, return_when=FIRST_COMPLETED).done:
                     request, page = sent.pop(future), future.result()
                     if _is_better_by_folders(request, page):
                         to_send.append(PageRequest(request.prefix, flat=False))  # which lists these objects again
+                        send_some()
                         continue
                     if page.token:
                         to_send.append(PageRequest(request.prefix, request.flat, page.token))
                     if recursive:
                         to_send.extend(PageRequest(folder) for folder in page.folders)
+                    send_some()  # before the caller takes its time with the page
                     yield page
         finally:
             pool.shutdown(cancel_futures=True)

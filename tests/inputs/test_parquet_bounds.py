@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,13 +121,22 @@ def test_few_rows_at_once_are_read_of_large_shared_values(what: str, monkeypatch
     """What fits is read, though all rows could have the largest value."""
     monkeypatch.setattr("segment.inputs.parquet.bounded_reads._BATCH_BYTES", 4 * len(SHARED))
     file = BoundedFile(io.BytesIO(BOMBS[what]()), MOST)
-    opened = pq.ParquetFile(file)
+    opened = file.opened()
     column = "id" if "id" in what else "image"
     sizes = [len(batch) for batch in read_batches(opened, file, 0, [column])]
     assert sum(sizes) == 64
     assert max(sizes) <= 4
     with pytest.raises(UnpacksTooLarge):
         read_row_group(opened, file, 0, [column])
+
+
+@pytest.mark.parametrize("names", [["n", "text"], ["text", "n"], ["n", "m", "text"]])
+def test_each_column_is_bounded_by_its_own_pages_whatever_lies_beside_it(names: list[str]) -> None:
+    """Columns side by side, which pyarrow would read at once: the width of numbers bounds no text."""
+    columns = {name: ["a" * len(SHARED)] * 64 if name == "text" else list(range(64)) for name in names}
+    file = BoundedFile(io.BytesIO(table_file(pa.table(columns), dictionary_pagesize_limit=1 << 30)), MOST)
+    with pytest.raises(UnpacksTooLarge):
+        read_row_group(file.opened(), file, 0, names)
 
 
 WRITERS: dict[str, dict[str, Any]] = {
@@ -154,7 +164,7 @@ def test_all_kinds_of_pages_are_read_as_without_bounds(writer: str, most: int, m
     wanted = images(values, n=list(range(700)), t=[str(row % 3) for row in range(700)], s=[{"a": [1, 2]}] * 700)
     data = table_file(wanted, row_group_size=300, **WRITERS[writer])
     file = BoundedFile(io.BytesIO(data), most)
-    opened = pq.ParquetFile(file, page_checksum_verification=True)
+    opened = file.opened()
     found = [read_row_group(opened, file, group, wanted.schema.names).cast(wanted.schema) for group in range(3)]
     assert pa.concat_tables(found).equals(wanted)
 
@@ -170,6 +180,38 @@ def test_a_column_is_measured_by_its_pages() -> None:
     assert column_size(column + bytes(100)) == found  # pyarrow may read a little more
     for cut in (1, 10):
         assert column_size(column[:-cut]).most <= found.most
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_usual_headers_mean_at_one_stroke_what_they_mean_field_by_field(
+    writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So do those with a changed byte, of which some stay usual and others do not."""
+    random = np.random.default_rng(5)
+    wanted = images(
+        [bytes([row % 5]) * 9 for row in range(300)], n=[*range(300)], t=[f"text {row}" for row in range(300)]
+    )
+    data = table_file(wanted, **{"write_page_checksum": True, **WRITERS[writer]})
+    chunks = [pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).column(number) for number in range(3)]
+    columns = [
+        data[chunk.dictionary_page_offset or chunk.data_page_offset :][: chunk.total_compressed_size]
+        for chunk in chunks
+    ]
+    for column in columns:
+        changed = [bytearray(column) for _ in range(300)]
+        for one in changed[1:]:
+            one[random.integers(min(60, len(one)))] = random.integers(256)
+        at_one_stroke = [measured(one) for one in changed]
+        with monkeypatch.context() as patch:
+            patch.setattr("segment.inputs.parquet.pages._USUAL", re.compile(b"(?!)"))
+            assert [measured(one) for one in changed] == at_one_stroke
+
+
+def measured(column: bytes | bytearray) -> Any:
+    try:
+        return column_size(column)
+    except PageError as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("data", [b"\xff" * 200, b"\x15" * 300, b"\x1c" * 300, b"\x19\xff" + bytes(300), bytes(300)])

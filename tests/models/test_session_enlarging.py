@@ -15,7 +15,7 @@ from PIL import Image
 from segment.models.card import ModelCard
 from segment.models.sessions import Runtime
 from segment.models.sessions.enlarging import nearest_positions
-from segment.models.sessions.openvino_postprocess import HALF_BEYOND, HALF_LOWEST
+from segment.models.sessions.openvino_postprocess import beyond, lowest
 from segment.models.sessions.predict import GraphSession
 from tests.graphs import colour_classifier
 from tests.serving import BOTH, OPENVINO, ORT, message, opened, pictures, small, tiny
@@ -314,6 +314,6 @@ def test_large_finite_scores_are_no_fault(runtime: Runtime) -> None:
 
 def test_the_constants_of_half_precision_are_finite_in_it() -> None:
     with np.errstate(over="ignore"):
-        halves = np.array([HALF_LOWEST, HALF_BEYOND], np.float16)
+        halves = np.array([lowest("f16"), beyond("f16")], np.float16)
     assert np.isfinite(halves).all()
     assert -halves[1] < halves[0] < -1e4  # the lowest number exceeds the limit of finite scores

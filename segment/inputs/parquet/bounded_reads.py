@@ -6,7 +6,7 @@ import io
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,10 +52,13 @@ class _Leaf(NamedTuple):
     is_shareable: bool = False
 
 
+_ANY = _Leaf()
+
+
 class BoundedFile(io.RawIOBase):
     """An open Parquet file whose columns are checked by the headers of their pages as pyarrow reads them.
 
-    Without `pre_buffer`, pyarrow reads each column of a row group by one call, and nothing else once it has the footer.
+    Pyarrow reads each column of a row group by one call, and nothing else once it has the footer, as `opened` asks for.
 
     Args:
         most: bytes that a column of a row group may unpack to.
@@ -67,8 +70,13 @@ class BoundedFile(io.RawIOBase):
         self._rows: float | None = None  # that are read at once; None while the footer is read
         self._leaves: Mapping[int, _Leaf] = {}  # by their first byte
         self._is_shared = self._is_tried = False
-        self._held: dict[tuple[int, int], bytearray] = {}
+        self._held: dict[tuple[int, int], bytes | bytearray] = {}
         self._size = source.seek(0, os.SEEK_END)
+
+    def opened(self, **options: Any) -> pq.ParquetFile:
+        """Open it in pyarrow, which is to check its pages' checksums; `options` as of `pq.ParquetFile`."""
+        # `pre_buffer` would read columns that are side by side as one.
+        return pq.ParquetFile(self, pre_buffer=False, page_checksum_verification=True, **options)
 
     def at_once(
         self, rows: float | None, leaves: Mapping[int, _Leaf] | None = None, *, is_shared: bool = False
@@ -129,14 +137,18 @@ class BoundedFile(io.RawIOBase):
             raise _Begun(self._source.tell())
         if self._rows is None or size < 0:
             return self._source.read(size)
-        key = (self._source.tell(), size)
-        if key not in self._held:
-            self._held[key] = self._received(size)
-        self._check(self._held[key], self._rows, self._leaves.get(key[0], _Leaf()))
-        self._source.seek(key[0] + len(self._held[key]))
-        return self._held[key]
+        start = self._source.tell()
+        if (column := self._held.get((start, size))) is None:
+            column = self._held[start, size] = self._received(size)
+            self._check(column, self._rows, self._leaves.get(start, _ANY))
+            return column
+        self._check(column, self._rows, self._leaves.get(start, _ANY))
+        self._source.seek(start + len(column))
+        return column
 
-    def _received(self, size: int) -> bytearray:
+    def _received(self, size: int) -> bytes | bytearray:
+        if size <= _REQUEST:
+            return self._source.read(size)
         data, read = bytearray(max(0, min(size, self._size - self._source.tell()))), 0
         with memoryview(data) as view:
             while read < len(data) and (more := self._source.readinto(view[read : read + _REQUEST])):
@@ -244,7 +256,7 @@ def _as_dictionaries(
 ) -> pa.Table | None:
     file.at_once(math.inf, _leaves(opened, file, group, columns), is_shared=True)
     try:
-        sharing = pq.ParquetFile(file, metadata=opened.metadata, read_dictionary=names, page_checksum_verification=True)
+        sharing = file.opened(metadata=opened.metadata, read_dictionary=names)
         return _table(sharing, group, columns)
     finally:
         file.at_once(None)

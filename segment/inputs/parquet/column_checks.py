@@ -50,7 +50,7 @@ def check_columns(entry: Entry, columns: Columns, store: Store, findings: Findin
     """
     with store.open(entry.url, _BLOCK, entry.size) as file:
         bounded = BoundedFile(file, _MOST_LOCAL)
-        opened = pq.ParquetFile(bounded)
+        opened = bounded.opened()
         others = [cell for cell in readable_cells(opened.schema_arrow) if not {*cell.fields} & {*columns.names}]
         fields = [name for cell in others for name in cell.fields]
         rows = next(_samples(opened, bounded, fields, entry.url), None) if others else None

@@ -91,7 +91,7 @@ def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard
     try:
         with store.open(entry.url, FOOTER_BLOCK, entry.size) as file:
             bounded = BoundedFile(file, options.max_row_group_bytes)
-            opened = pq.ParquetFile(bounded)
+            opened = bounded.opened()
             columns = find_columns(opened.schema_arrow, options, shown(entry.url))
             runs = list(_row_groups(opened, bounded, columns, options, entry))
     except PARQUET_DAMAGE as error:

@@ -6,6 +6,7 @@ they declare in all, and how large a value can be that rows share, is known from
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -24,6 +25,18 @@ _CONTINUING = 7  # an encoding by which a value begins as the one before
 _LEAST_BYTES = 4  # of a value, of which a page may hold millions in a few bytes
 
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12  # types of Thrift
+
+# The header that pyarrow writes, found at one stroke, as each page of a run is looked at: kind, bytes unpacked and
+# packed, checksum; then of a dictionary whether it is sorted, or of rows their number, encoding, statistics. Any other
+# is read field by field. Numbers have at most 35 bits here, and texts 127 bytes, each behind its length.
+_NUMBER = rb"[\x80-\xff]{0,4}[\x00-\x7f]"
+_TEXT = b"(?:" + b"|".join(re.escape(bytes([size])) + b".{%d}" % size for size in range(128)) + b")"
+_STATISTICS = rb"(?:[\x18\x28\x38\x48\x58]" + _TEXT + rb"|[\x16\x26\x36\x46]" + _NUMBER + rb"|[\x11\x12\x21\x22])*\x00"
+_ROWS = rb"\x1c\x15(%s)\x15(%s)\x15%s\x15%s(?:\x1c%s)?\x00" % (*[_NUMBER] * 4, _STATISTICS)
+_VALUES_OF_ROWS = rb"\x3c\x15%s\x15%s[\x11\x12]?\x00" % (_NUMBER, _NUMBER)
+_USUAL = re.compile(
+    rb"\x15(%s)\x15(%s)\x15(%s)\x15%s(?:%s|%s)\x00" % (*[_NUMBER] * 4, _VALUES_OF_ROWS, _ROWS), re.DOTALL
+)
 
 
 class PageError(ValueError):
@@ -89,7 +102,7 @@ def _pages(data: bytes | bytearray) -> Iterator[_Page]:
         if start >= len(data):
             return
         try:
-            page = _page(reader.struct())
+            page = _usual_page(reader) or _page(reader.struct())
         except (IndexError, TypeError, KeyError) as error:
             if len(data) - start <= _PADDING:
                 return
@@ -97,6 +110,26 @@ def _pages(data: bytes | bytearray) -> Iterator[_Page]:
         yield page
         reader.at += page.packed
     raise PageError(f"a column has more than {_MOST_PAGES} pages in a row group")
+
+
+def _usual_page(reader: _Reader) -> _Page | None:
+    """Return a page whose header is as pyarrow writes it, and go behind the header; None, and stay, if it is not."""
+    if not (header := _USUAL.match(reader.data, reader.at)):
+        return None
+    numbers = [_decoded(number) for number in header.groups(b"\0")]
+    if min(numbers) < 0:
+        return None
+    reader.at = header.end()
+    kind, unpacked, packed, values, encoding = numbers
+    return _Page(True, unpacked, packed) if kind == _IS_DICTIONARY else _Page(False, unpacked, packed, values, encoding)
+
+
+def _decoded(varint: bytes) -> int:
+    """Return a signed number of Thrift's compact protocol."""
+    value = varint[0]
+    if len(varint) > 1:
+        value = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(varint))
+    return value >> 1 ^ -(value & 1)
 
 
 def _page(header: Mapping[int, Any]) -> _Page:

@@ -162,7 +162,7 @@ def read_row_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
         return [row_id(index) for index in range(part.start, part.stop)]
     with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as source, _damage_refused(part.url):
         bounded = BoundedFile(source, options.max_row_group_bytes)
-        opened = pq.ParquetFile(bounded, metadata=file.metadata, page_checksum_verification=True)
+        opened = bounded.opened(metadata=file.metadata)
         table = read_row_group(opened, bounded, part.row_group, [str(file.columns.id)])
     rows = table.slice(part.start - file.first_row(part.row_group), len(part))
     return file.columns.ids(rows, part.start, numbered=file.numbered)
@@ -218,7 +218,7 @@ def _damage_refused(url: str) -> Iterator[None]:
 def _open_file(part: Part, options: InputOptions, store: Store) -> _File:
     with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as source, _damage_refused(part.url):
         file = BoundedFile(source, options.max_row_group_bytes)
-        opened = pq.ParquetFile(file, page_checksum_verification=True)
+        opened = file.opened()
         columns = find_columns(opened.schema_arrow, options, shown(part.url))
         repeated = repeated_rows(opened, file, columns, part.url)
         if "id" in columns.guessed:
@@ -231,7 +231,7 @@ def _read_row_group(part: Part, file: _File, store: Store, options: InputOptions
     with store.open(part.url, size=part.size, etag=part.etag) as source:
         bounded = BoundedFile(source, options.max_row_group_bytes)
         try:
-            opened = pq.ParquetFile(bounded, metadata=file.metadata, page_checksum_verification=True)
+            opened = bounded.opened(metadata=file.metadata)
             images = [str(cell.data) for cell in (file.columns.image, file.columns.label) if cell and cell.data]
             table = read_row_group(opened, bounded, part.row_group, file.columns.names, images)
             if len(table) != file.metadata.row_group(part.row_group).num_rows:

@@ -97,7 +97,7 @@ def _count_repeated(shard: Shard, columns: Columns, store: Store) -> int:
     try:
         with store.open(shard.url, _BLOCK, shard.size, shard.etag) as file:
             bounded = BoundedFile(file, _MOST_BYTES)
-            opened = pq.ParquetFile(bounded, page_checksum_verification=True)
+            opened = bounded.opened()
             return sum(1 for _ in repeated_rows(opened, bounded, columns, shard.url))
     except PARQUET_DAMAGE as error:
         refuse_trouble(error, shard.url)

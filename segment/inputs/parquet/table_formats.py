@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from segment.errors import StoreError, UsageError
 from segment.inputs.findings import Findings
@@ -172,7 +171,7 @@ def _last_checkpoint(urls: Mapping[str, str]) -> tuple[int, list[str]]:
 
 def _checkpoint_files(url: str, store: Store) -> Iterator[dict[str, Any]]:
     file = BoundedFile(BytesIO(store.read(url)), _MOST_CHECKPOINT)
-    opened = pq.ParquetFile(file)
+    opened = file.opened()
     for group in range(opened.metadata.num_row_groups):
         table = read_row_group(opened, file, group, opened.schema_arrow.names)
         if "sidecar" in table.column_names and table["sidecar"].null_count < len(table):

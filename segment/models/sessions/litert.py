@@ -119,7 +119,7 @@ class _Network:
         """Load what is behind the network; for `masked` see `Load`."""
         if masked not in self._behind:
             value, parameter = self._value()
-            outputs = postprocess(self._card, value, self._size, masked, False, self._extras)
+            outputs = postprocess(self._card, value, self._size, masked, "f32", self._extras)
             self._behind[masked] = self._request(_model(outputs, parameter))
 
     def numbers(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -48,12 +48,19 @@ class Tail:
         for resize in self.resizes:
             scores = interpolated(scores, resize.size, resize.centres, (1, 2))
             if self.limits:
-                ends = [ops.constant(np.float32(limit)) for limit in self.limits]
-                scores = ops.fake_quantize(scores, *ends, *ends, self.limits[1] - self.limits[0] + 1)
+                scores = _in_levels(scores, *self.limits)
         if not self.argmax:
             return scores
         best = ops.topk(scores, ops.constant(np.int64(1)), 3, "max", "value", index_element_type="i64", stable=True)
         return ops.squeeze(best.output(1), ops.constant(np.array([3])))
+
+
+def _in_levels(scores: Any, lowest: int, highest: int) -> Any:
+    """Round to whole numbers, which enlarging does not take beyond the lowest and the highest one."""
+    if lowest == 0:  # else a FakeQuantize rounds what is above the lowest level, which can differ in the last bit
+        return ops.round(scores, "half_to_even")
+    ends = [ops.constant(np.float32(limit)) for limit in (lowest, highest)]
+    return ops.fake_quantize(scores, *ends, *ends, highest - lowest + 1)
 
 
 @damage_in_words()

@@ -68,12 +68,12 @@ def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, settings:
         return run(card, members[0], images)
 
     size = checked_size(card, weights, members, _needed, run)
-    half = runtime.precision == "f16"
 
     def load(batched: bool, masked: bool) -> Run:
         batch = -1 if batched else 1
         return _runner(
-            lambda: compiled(_wrapped(card, members, batch, size, masked, half, settings.extras)), settings.streams
+            lambda: compiled(_wrapped(card, members, batch, size, masked, runtime.precision, settings.extras)),
+            settings.streams,
         )
 
     return GraphSession(card, load, raw, settings)
@@ -187,16 +187,16 @@ def _wrapped(
     batch: int,
     size: Size | None,
     masked: bool = False,
-    half: bool = False,
+    precision: str = "f32",
     extras: Extras = NOTHING,
 ) -> Any:
     """Add the card's pre- and postprocessing to a model: RGB bytes to masks, a check value per image, and extras."""
     if is_averaged(card, len(members)):
-        parameters, value = merged_value(card, members, _needed, batch, size, half)
-        outputs = postprocess(merged_card(card), value, size, masked, half, extras)
+        parameters, value = merged_value(card, members, _needed, batch, size, precision)
+        outputs = postprocess(merged_card(card), value, size, masked, precision, extras)
     else:
         needed, value = _needed(card, members[0], batch)
-        parameters, outputs = needed.get_parameters(), postprocess(card, value, size, masked, half, extras)
+        parameters, outputs = needed.get_parameters(), postprocess(card, value, size, masked, precision, extras)
     model = openvino.Model([ops.result(output) for output in outputs], parameters, "segment")
     return with_preprocessing(card, model, members[0].levels)
 

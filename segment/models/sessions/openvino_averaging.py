@@ -25,13 +25,12 @@ from segment.models.sessions.averaging import (
     refuse_view,
     views_of,
 )
-from segment.models.sessions.enlarging import BEYOND
 from segment.models.sessions.openvino_enlarging import interpolated
 from segment.models.sessions.openvino_ports import Member, dims_of
 from segment.models.sessions.openvino_postprocess import (
-    HALF_BEYOND,
     as_numbers,
     as_type,
+    beyond,
     check_of_masked,
     check_of_probability,
     finite_check,
@@ -91,14 +90,14 @@ def _check_view(card: ModelCard, view: View, member: Member, needed: Needed, run
 
 
 def merged_value(
-    card: ModelCard, members: Sequence[Member], needed: Needed, batch: int, size: Size | None, half: bool
+    card: ModelCard, members: Sequence[Member], needed: Needed, batch: int, size: Size | None, precision: str
 ) -> tuple[Any, Any]:
     """Merge the views and members of a card into one model.
 
     Args:
         batch: number of images, -1 for any.
         size: (height, width) of the output for the plain view.
-        half: whether the nodes after the models are computed in f16.
+        precision: of the session: `f32`, `bf16` or `f16`.
 
     Returns:
         The parameters of the merged model, and its output; its contract is `merged_card(card)`.
@@ -116,7 +115,7 @@ def merged_value(
                 model, value = needed(view.card, member, batch)
                 model.inputs[0].get_node().output(0).replace(source)
                 scores = in_channels(view.card, as_numbers(view.card, with_pixels(view.card, value), averaged=True))
-                wrong = _check(card, scores, HALF_BEYOND if half else BEYOND)
+                wrong = _check(card, scores, beyond(precision))
                 probabilities = ops.add(_activated(card, scores), _penalty(card, wrong))
                 found.append(_flipped(probabilities, 3) if mirrored else probabilities)
         sums.append((interpolated(_sum(found), size) if view.scale is not None and size else _sum(found), len(found)))

@@ -18,7 +18,7 @@ def extras_of_scores(extras: Extras, scores: Any, kind: ScoreKind, axis: int, cl
     Args:
         scores: one score per class, f32.
         kind: what the scores are.
-        axis: of the classes, 1 or 3.
+        axis: of the classes, 1, 2 or 3.
     """
     probabilities = ops.softmax(scores, axis) if kind == "logits" else scores
     found = {}
@@ -27,20 +27,21 @@ def extras_of_scores(extras: Extras, scores: Any, kind: ScoreKind, axis: int, cl
     if extras.probabilities:
         # No Gather, which openvino may take for a reversal of the image's channels; see `openvino_preprocess`.
         chosen = ops.concat([_channel(probabilities, index, axis) for index in extras.probabilities], axis)
-        if axis == 3:
-            chosen = ops.transpose(chosen, ops.constant(np.array([0, 3, 1, 2])))
+        if axis > 1:
+            order = [0, axis, *(other for other in (1, 2, 3) if other != axis)]
+            chosen = ops.transpose(chosen, ops.constant(np.array(order)))
         found["probabilities"] = _levels(chosen)
     return found
 
 
-def extras_of_sigmoid(extras: Extras, scores: Any, logit: bool) -> dict[str, Any]:
-    """As `extras_of_scores`, of `[N, 1, H, W]`: of two classes, the first has what is left to 1.
+def extras_of_sigmoid(extras: Extras, scores: Any, axis: int, logit: bool) -> dict[str, Any]:
+    """As `extras_of_scores`, of one score: of two classes, the first has what is left to 1.
 
     A logit z stands for the logits 0 and z.
     """
     slope, start = (ops.constant(np.float32(value)) for value in ((0, 0) if logit else (-1, 1)))
-    both = ops.concat([ops.add(ops.multiply(scores, slope), start), scores], 1)
-    return extras_of_scores(extras, both, "logits" if logit else "probabilities", 1, 2)
+    both = ops.concat([ops.add(ops.multiply(scores, slope), start), scores], axis)
+    return extras_of_scores(extras, both, "logits" if logit else "probabilities", axis, 2)
 
 
 def _confidence(probabilities: Any, measure: Measure, axis: int, classes: int) -> Any:

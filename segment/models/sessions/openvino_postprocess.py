@@ -40,30 +40,39 @@ _INDEX_TYPES = {"u8", "i16", "u16", "i32", "u32", "i64", "u64", "f32"}
 
 # With the hint f16 the plugin computes these nodes in half precision, too: a constant above 65504 would be infinite.
 # bf16 has the range of f32.
-HALF_LOWEST = -6e4
-HALF_BEYOND = 6.5e4  # as `BEYOND`
+_HALF_LOWEST, _HALF_BEYOND = -6e4, 6.5e4
+
+
+def beyond(precision: str) -> float:
+    """Return a number above the magnitude of any finite score."""
+    return _HALF_BEYOND if precision == "f16" else BEYOND
+
+
+def lowest(precision: str) -> float:
+    """Return what replaces minus infinity before bilinear enlarging."""
+    return _HALF_LOWEST if precision == "f16" else LOWEST
 
 
 def postprocess(
-    card: ModelCard, value: Any, size: Size | None, masked: bool, half: bool, extras: Extras = NOTHING
+    card: ModelCard, value: Any, size: Size | None, masked: bool, precision: str, extras: Extras = NOTHING
 ) -> list[Any]:
     """Return the masks `uint8[N, Ho, Wo]`, the check values `float32[N]` if the output needs a check, and the extras.
 
     Args:
         size: (height, width) of the output; None if unknown.
         masked: see `predict.Load`; for the check values see `predict.Run`.
-        half: whether these nodes are computed in f16.
+        precision: of the session: `f32`, `bf16` or `f16`.
     """
     value = with_pixels(card, value)
     if card.output.kind == "index":
-        return _postprocess_index(card, value, size, half)
+        return _postprocess_index(card, value, size, precision)
     if card.output.kind == "sigmoid":
-        return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND, extras)
-    return _postprocess_scores(card, value, size, masked, half, extras)
+        return _postprocess_sigmoid(card, value, size, precision, extras)
+    return _postprocess_scores(card, value, size, masked, precision, extras)
 
 
 def _postprocess_scores(
-    card: ModelCard, value: Any, size: Size | None, masked: bool, half: bool, extras: Extras
+    card: ModelCard, value: Any, size: Size | None, masked: bool, precision: str, extras: Extras
 ) -> list[Any]:
     scores, axis = as_numbers(card, value), card.output.pixel_layout.index("C")
     enlarges = is_smaller(card, size) and card.output.enlarging == "bilinear"
@@ -71,7 +80,7 @@ def _postprocess_scores(
     graphs = None if enlarges or masked else graph_scores(_output(value), card.output.pixel_layout)
     kind: ScoreKind = "logits" if card.output.kind == "logits" or (graphs and graphs.softmax) else "probabilities"
     quantised = _quantised_value(card, value, numbers=True) if extras else None
-    limit = HALF_BEYOND if half else BEYOND
+    limit = beyond(precision)
     if masked:
         check = check_of_masked(scores, axis, limit)
     elif has_range(card, extras) and kind == "probabilities":
@@ -79,26 +88,28 @@ def _postprocess_scores(
     else:
         check = finite_check(graphs.scores if graphs else value)
 
-    def outputs(scores: Any, axis: int = 1) -> list[Any]:
+    def outputs(scores: Any, axis: int) -> list[Any]:
         found = extras_of_scores(extras, dequantised(scores, quantised), kind, axis, len(card.classes))
         return [best_class(scores, axis), *found.values()]
 
     if enlarges:
         scores = in_channels(card, scores)
         if masked:
-            scores = ops.maximum(scores, ops.constant(np.float32(HALF_LOWEST if half else LOWEST)))
-        masks, *found = _of_enlarged(card, scores, size, outputs)
+            scores = ops.maximum(scores, ops.constant(np.float32(lowest(precision))))
+        masks, *found = _of_enlarged(card, scores, size, outputs, precision)
     else:
-        masks, *found = enlarged_outputs(graphs, outputs) if graphs else outputs(scores, axis)
+        masks, *found = enlarged_outputs(graphs, outputs, precision) if graphs else outputs(scores, axis)
     return [_at_mask_size(card, masks, size), check, *(_at_mask_size(card, end, size) for end in found)]
 
 
-def _of_enlarged(card: ModelCard, scores: Any, size: Size | None, outputs: Callable[[Any], list[Any]]) -> list[Any]:
+def _of_enlarged(
+    card: ModelCard, scores: Any, size: Size | None, outputs: Callable[[Any, int], list[Any]], precision: str
+) -> list[Any]:
     """Return outputs of `[N, C, H, W]` scores, enlarged bilinearly from half-pixel centres."""
     target = card.output_height, card.output_width
     if size is not None and (enlarging := enlarging_of(size, target, "half_pixel")):
-        return enlarged_outputs(SmallScores(_output(scores), enlarging), outputs)
-    return outputs(interpolated(scores, target))
+        return enlarged_outputs(SmallScores(_output(scores), enlarging), outputs, precision)
+    return outputs(interpolated(scores, target), 1)
 
 
 def with_pixels(card: ModelCard, value: Any) -> Any:
@@ -166,19 +177,19 @@ def _enlarges(interpolate: Any) -> bool:
     return all(old.is_static and new.is_static and old.get_length() <= new.get_length() for old, new in sizes)
 
 
-def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float, extras: Extras) -> list[Any]:
-    scores = in_channels(card, as_numbers(card, value))
+def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, precision: str, extras: Extras) -> list[Any]:
+    scores, limit = in_channels(card, as_numbers(card, value)), beyond(precision)
     check = check_of_probability(scores, limit) if has_range(card, extras) else finite_check(scores)
 
-    def outputs(scores: Any) -> list[Any]:
+    def outputs(scores: Any, axis: int) -> list[Any]:
         above = ops.greater(scores, ops.constant(np.float32(threshold(card))))
-        masks = as_type(ops.squeeze(above, ops.constant(np.array([1]))), openvino.Type.u8)
-        return [masks, *(extras_of_sigmoid(extras, scores, card.output.logit) if extras else {}).values()]
+        masks = as_type(ops.squeeze(above, ops.constant(np.array([axis]))), openvino.Type.u8)
+        return [masks, *(extras_of_sigmoid(extras, scores, axis, card.output.logit) if extras else {}).values()]
 
     if is_smaller(card, size) and card.output.enlarging == "bilinear":
-        masks, *found = _of_enlarged(card, scores, size, outputs)
+        masks, *found = _of_enlarged(card, scores, size, outputs, precision)
     else:
-        masks, *found = (_at_mask_size(card, end, size) for end in outputs(scores))
+        masks, *found = (_at_mask_size(card, end, size) for end in outputs(scores, 1))
     return [masks, check, *found]
 
 
@@ -198,14 +209,14 @@ def check_of_probability(scores: Any, limit: float) -> Any:
     return ops.select(ops.less(ops.abs(mean), ops.constant(np.float32(limit))), beyond, mean)
 
 
-def _postprocess_index(card: ModelCard, index: Any, size: Size | None, half: bool) -> list[Any]:
+def _postprocess_index(card: ModelCard, index: Any, size: Size | None, precision: str) -> list[Any]:
     if "1" in card.output.pixel_layout:
         index = ops.squeeze(index, ops.constant(np.array([card.output.pixel_layout.index("1")])))
     small = _argmax_scores(index)
-    masks = best_of_enlarged(small, HALF_LOWEST if half else LOWEST) if small else as_type(index, openvino.Type.u8)
+    masks = best_of_enlarged(small, lowest(precision), precision) if small else as_type(index, openvino.Type.u8)
     check = None if _is_argmax(index, len(card.classes)) else _check_of_index(card, index)
     if small:
-        check = check_of_enlarged(small.scores, check, HALF_BEYOND if half else BEYOND)
+        check = check_of_enlarged(small.scores, check, beyond(precision))
     masks = _at_mask_size(card, masks, size)
     return [masks] if check is None else [masks, check]
 
