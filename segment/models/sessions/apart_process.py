@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
 import os
 import pickle
@@ -22,6 +23,8 @@ T = TypeVar("T")
 Loading = Callable[[], AbstractContextManager[None]]
 NOT_LOADED = "did not load the model in time"  # how a process ended
 LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
+_TRIAL_SECONDS = 2 * LOAD_SECONDS  # for one of a draft or a check, which load it more than once, to load and run
+_PR_SET_PDEATHSIG = 1  # of Linux
 _CODE = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {} import main; main()"
 
 
@@ -104,7 +107,7 @@ def call_apart(function: Callable[..., T], *given: object, note: Callable[[str],
     if "result" in last:
         return pickle.loads(base64.b64decode(last["result"]))  # type: ignore[no-any-return]
     if end == NOT_LOADED:
-        end = f"did not load the model and run it once within {LOAD_SECONDS:.0f} s, and was ended"
+        end = f"did not load the model and run it within {_TRIAL_SECONDS:.0f} s, and was ended"
     raise ModelError(f"the model cannot be used: the process that tried it {end}; is the file damaged?")
 
 
@@ -113,7 +116,7 @@ def main() -> None:
     function, given = given_apart()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; the other process ends this one
     try:
-        found = {"result": function(*given, note=lambda line: tell(note=line), loading=loading)}
+        found = {"result": function(*given, note=lambda line: tell(note=line), loading=lambda: loading(_TRIAL_SECONDS))}
     except Exception as error:
         if not isinstance(error, SegmentError):
             error.add_note(traceback.format_exc())
@@ -123,7 +126,9 @@ def main() -> None:
 
 
 def given_apart() -> Any:
-    """Return, in such a process, what it was given."""
+    """Return, in such a process, what it was given. From now on it ends with the process that started it."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     return pickle.load(sys.stdin.buffer)
 
 
