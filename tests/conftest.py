@@ -14,6 +14,7 @@ from tests.calls import segment as segment
 from tests.clusters import engine as engine
 from tests.clusters import ray_cluster as ray_cluster
 from tests.here import local_engine_here as local_engine_here
+from tests.here import models_here as models_here
 from tests.here import no_wait_for_the_disk as no_wait_for_the_disk
 from tests.here import worker_processes as worker_processes
 from tests.parallel import pytest_collection_modifyitems as pytest_collection_modifyitems

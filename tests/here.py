@@ -11,13 +11,14 @@ import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 
 from segment.engines import Isolation
 from segment.engines.local import LocalEngine
+from segment.models.sessions import apart_process
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.output.results import PartResult
@@ -25,6 +26,7 @@ from segment.pipeline.stages import Task
 from segment.pipeline.worker import load_worker
 
 _real, _real_warm_up = LocalEngine.run, LocalEngine.warm_up
+call_apart = apart_process.call_apart  # as it is for users
 
 
 def _run(
@@ -78,6 +80,18 @@ def working_in_processes() -> Iterator[None]:
 def local_engine_here() -> Iterator[None]:
     """Applies to every test, and to fixtures of any scope that run a job."""
     with working_here():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def models_here() -> Iterator[None]:
+    """Drafts and checks read their models in this process; tests of what a model does to a process start one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            apart_process,
+            "call_apart",
+            lambda function, *given, note: function(*given, note=note, loading=nullcontext),
+        )
         yield
 
 

@@ -35,19 +35,19 @@ def check(
 
     segment check images/ --labels labels/ --model my-card.toml
     """
-    from segment.readings.checking import check_card
-    from segment.readings.verdict import advice_lines, no_evidence, table_lines, verdict_lines
+    from segment.models.sessions.apart_process import call_apart
+    from segment.readings.verdict import check_in_words
 
     job = job_of(flags, "segment check", output="memory://segment-check")
-    checked = check_card(job, images=images, note=lambda line: say(f"note: {line}", err=True))
-    for line in table_lines(checked):
+    told = call_apart(check_in_words, job, images, note=lambda line: say(f"note: {line}", err=True))
+    for line in told.table:
         say(line, fits=True)
-    if not checked.found.over_chance.matters:
-        raise UsageError(no_evidence(checked.found))
+    if told.no_evidence:
+        raise UsageError(told.no_evidence)
     say("")
-    for line in verdict_lines(checked):
+    for line in told.verdict:
         say(line)
-    for line in advice_lines(checked):
+    for line in told.advice:
         put(line)  # TOML, which a break may spoil
-    if not checked.found.agrees:
+    if not told.agrees:
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -42,6 +43,7 @@ def draft_model(
     With labels of 4 images or more channels, normalisation and resize are measured: --labels labels/
     """
     from segment.drafts.drafting import draft_card
+    from segment.models.sessions.apart_process import call_apart
     from segment.store.names import argument, shown
     from segment.store.urls import to_url
 
@@ -58,9 +60,8 @@ def draft_model(
     for target in targets:
         if not overwrite and store.exists(target):
             raise UsageError(f"{shown(target)} exists already: another name, or --overwrite")
-    found = draft_card(
-        model,
-        images,
+    wanted = partial(
+        draft_card,
         labels=labels,
         label_remap=label_remap,
         size=_size(size),
@@ -68,8 +69,8 @@ def draft_model(
         name=name or "",
         beside=to,
         store=store,
-        note=lambda line: say(f"note: {line}", err=True),
     )
+    found = call_apart(wanted, model, images, note=lambda line: say(f"note: {line}", err=True))
     for remark in found.remarks:
         say(f"note: {remark}", err=True)
     if picture:

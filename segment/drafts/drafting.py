@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from segment.errors import ModelError, SampleError, UsageError
 from segment.images.bands import decode_image
 from segment.job import Job, make_job
 from segment.models.card import ModelCard, load_card, parse_card
+from segment.models.sessions.apart_process import Loading
 from segment.models.weights import Weights, load_weights, with_suffix
 from segment.readings.checking import IMAGES, Checked, check_readings
 from segment.readings.search import Found, Note, Tried
@@ -66,6 +67,7 @@ def draft_card(
     beside: str | None = None,
     store: Store | None = None,
     note: Note = lambda line: None,
+    loading: Loading = nullcontext,
 ) -> DraftedCard:
     """Draft a card for a model, and run it on generated images and on up to three of `images`.
 
@@ -79,6 +81,7 @@ def draft_card(
         name: of the card; the default is the model's file name.
         beside: path or URL of the card to be; weights in its folder are named without one.
         note: gets lines on the progress of a check against labels.
+        loading: entered while the model is read and run for the first time.
 
     Raises:
         UsageError: a file does not exist or cannot be read; or there are too few labels.
@@ -88,12 +91,13 @@ def draft_card(
     store, url = store or Store(), to_url(model)
     weights = load_weights(load_card(_NO_CARD), url, store=store)
     pictures = [] if labels else _pictures(images, store)
-    draft = read_draft(weights_url(url), weights, store, size=size, classes=classes, name=name)
     files = _files(url, weights, store)
     named = [(_reference(file, beside), data) for file, data in files]
-    draft = _settled(draft, lambda other: try_card(_card(other, url, named)[1], weights, pictures))
-    text, card = _card(draft, url, named)
-    trial = _trial(card, weights, pictures, size)
+    with loading():
+        draft = read_draft(weights_url(url), weights, store, size=size, classes=classes, name=name)
+        draft = _settled(draft, lambda other: try_card(_card(other, url, named)[1], weights, pictures))
+        text, card = _card(draft, url, named)
+        trial = _trial(card, weights, pictures, size)
     if labels:
         job = make_job({**_JOB, "input": images, "labels": labels, "label_remap": dict(label_remap or {})}, "draft")
         job = job.model_copy(update={"runtime": trial.runtime.partition(",")[0]})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from segment.errors import UsageError
 from segment.job import Job
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, capabilities, runtime_for
+from segment.models.sessions.apart_process import Loading
 from segment.models.sessions.inspection import inspect_graph
 from segment.models.weights import Weights, load_weights
 from segment.readings.alternatives import Reading
@@ -38,7 +40,12 @@ class Checked:
 
 
 def check_card(
-    job: Job, *, images: int = IMAGES, note: Note = lambda line: None, store: Store | None = None
+    job: Job,
+    *,
+    images: int = IMAGES,
+    note: Note = lambda line: None,
+    loading: Loading = nullcontext,
+    store: Store | None = None,
 ) -> Checked:
     """Try other readings of a job's card on labelled images of its input, and rank them by mIoU.
 
@@ -46,6 +53,7 @@ def check_card(
         job: input, labels, card, weights and runtime; the rest is not used, and nothing is written.
         images: number of images; up to eight times as many where these leave open whether a reading is better.
         note: gets lines on the progress.
+        loading: entered while the model is read and run for the first time.
         store: reads files; the default has the job's storage options.
 
     Raises:
@@ -56,10 +64,19 @@ def check_card(
     store = store or Store(job.storage_options)
     card = load_card(job.model, store)
     weights = load_weights(card, job.weights, store=store)
-    return check_readings(card, weights, job, images=images, note=note, store=store)
+    return check_readings(card, weights, job, images=images, note=note, loading=loading, store=store)
 
 
-def check_readings(card: ModelCard, weights: Weights, job: Job, *, images: int, note: Note, store: Store) -> Checked:
+def check_readings(
+    card: ModelCard,
+    weights: Weights,
+    job: Job,
+    *,
+    images: int,
+    note: Note,
+    loading: Loading = nullcontext,
+    store: Store,
+) -> Checked:
     """Do the same for a card and weights that are loaded already; see `check_card`."""
     if images < FEWEST_IMAGES:
         raise UsageError(f"{images} images have no spread that tells noise from a difference: at least {FEWEST_IMAGES}")
@@ -69,10 +86,12 @@ def check_readings(card: ModelCard, weights: Weights, job: Job, *, images: int, 
             f"only {count(len(labelled), 'labelled image')} can be used, too few to tell noise from a difference: at "
             f"least {FEWEST_IMAGES} are needed{labelled.reasons}"
         )
-    runtime = runtime_for(card, weights, job.runtime, job.device, job.precision, nodes=[capabilities()])
-    bench = Bench(card, weights, runtime, job.max_pixels)
-    takes_bytes = _takes_bytes(card, weights)
     start = Reading.of(card, labelled.numberings[0])
+    with loading():
+        runtime = runtime_for(card, weights, job.runtime, job.device, job.precision, nodes=[capabilities()])
+        bench = Bench(card, weights, runtime, job.max_pixels)
+        takes_bytes = _takes_bytes(card, weights)
+        bench.evidence(start, labelled.take(1))
     note(f"{len(labelled)} labelled images of {labelled.of:,}; the model segments them once for each reading")
     found = search(bench, labelled, start, images, scalings=not takes_bytes, note=note)
     return Checked(card, found, labelled, runtime, takes_bytes)

@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.card_input import Resize
+from segment.models.sessions.apart_process import Loading
 from segment.models.toml_text import inline_table, line
 from segment.readings.alternatives import SETTINGS
 from segment.readings.bench import MIDDLE
-from segment.readings.checking import Checked
+from segment.readings.checking import Checked, check_card
 from segment.readings.evidence import LEAST_DIFFERENCE
-from segment.readings.search import Found, Tried
+from segment.readings.search import Found, Note, Tried
 from segment.store.names import count
 
 _ROWS = 8  # readings that are shown
 _LEAST = f"{100 * LEAST_DIFFERENCE:g} points"
+
+
+@dataclass(frozen=True)
+class CheckInWords:
+    """What `segment check` says: lines, and whether no reading is better than the card's.
+
+    Attributes:
+        no_evidence: why nothing can be said; `verdict` and `advice` count only where it is empty.
+    """
+
+    table: list[str]
+    no_evidence: str
+    verdict: list[str]
+    advice: list[str]
+    agrees: bool
+
+
+def check_in_words(job: Job, images: int, *, note: Note, loading: Loading) -> CheckInWords:
+    """Check a card, see `check_card`, and return what is said of it."""
+    checked = check_card(job, images=images, note=note, loading=loading)
+    table = list(table_lines(checked))
+    if not checked.found.over_chance.matters:
+        return CheckInWords(table, no_evidence(checked.found), [], [], agrees=False)
+    verdict, advice = list(verdict_lines(checked)), list(advice_lines(checked))
+    return CheckInWords(table, "", verdict, advice, checked.found.agrees)
 
 
 def table_lines(checked: Checked) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from segment.errors import InputChanged
 from segment.inputs.tars import index_files
 from tests.tars import find, tar, triples
 
@@ -157,6 +158,69 @@ def test_an_index_that_the_tar_contradicts_is_not_used(
     monkeypatch.setattr("segment.inputs.tars.archive.read_index", lambda *_: None)
     assert found.parts == find(tmp_path).parts
     assert not any("idx" in line for line in found.lines)
+
+
+LONG = "d/" + "b" * 120
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_flipped_bit_of_an_index_gives_no_other_image_or_label(tmp_path: Path, step: int) -> None:
+    """Most are between the headers that planning compares with the tar; reading compares the others."""
+    names = [f"{name}.{suffix}" for name in "abcdefghijklm" for suffix in ("jpg", "seg.png")]
+    path = tar(tmp_path / "a.tar", *names)
+    truth = {name: (image, label) for name, image, label in triples(find(tmp_path))}
+    index = write_index(path)
+    data, told = index.read_bytes(), []
+    assert {name: (image, label) for name, image, label in triples(find(tmp_path))} == truth
+    for at in range(0, len(data), step):
+        index.write_bytes(flipped(data, at))
+        found = find(tmp_path)
+        try:
+            read = triples(found)
+        except InputChanged as error:
+            told.append(str(error))
+            continue
+        whole = len(read) == len(truth) and all(label for *_, label in read)
+        assert whole or found.left_out, at  # members of other names belong to no sample, and are counted
+        for name, image, label in read:  # a second one of a name is an error row without an image
+            assert not image or (image, label or truth[name][1]) == truth[name], at
+    assert len(told) > len(data) // (50 * step)
+    assert all(line.startswith(f"{index} is not the index of the tar beside it, which has no ") for line in told)
+
+
+def test_links_and_other_letters_are_no_wrong_index(tmp_path: Path) -> None:
+    """Their headers differ from what is planned, as the tar itself is read; beside it is the index of another one."""
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name in ("a.jpg", "\u00e4\u00f6.jpg", f"{LONG}.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = len(name.encode())
+            archive.addfile(member, io.BytesIO(name.encode()))
+        link = tarfile.TarInfo("b.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "a.jpg"
+        archive.addfile(link)
+    write_index(path)
+    found = find(tmp_path)
+    assert not any("idx" in line for line in found.lines)
+    assert sorted(name for name, *_ in triples(found)) == sorted(["a", "\u00e4\u00f6", LONG, "b"])
+
+
+def test_a_name_of_other_letters_is_read_by_an_index(tmp_path: Path) -> None:
+    """Where it is none of those that planning compares: a header of pax holds question marks in its place."""
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name in [*(f"{number:02}.jpg" for number in range(40)), "\u00e4.jpg", *"xyz"]:
+            member = tarfile.TarInfo(name)
+            member.size = 3
+            archive.addfile(member, io.BytesIO(b"jpg"))
+    write_index(path)
+    found = find(tmp_path)
+    assert any("idx" in line for line in found.lines)
+    assert "\u00e4" in [name for name, *_ in triples(found)]
 
 
 @pytest.mark.parametrize("kind", ["pax", "gnu"])

@@ -10,15 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from onnx import TensorProto, helper
 
 from segment.engines.pool import Pool
 from segment.engines.ray_heartbeats import WorkerHealth
 from segment.engines.ray_watchdog import Watchdog
 from segment.engines.worker_process import Setup
-from segment.errors import ModelError
+from segment.errors import ModelError, UsageError
 from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
@@ -27,8 +29,11 @@ from segment.pipeline.stall import StallTimeout
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.calls import ROOT
+from tests.graphs import colour_classifier
+from tests.here import call_apart
+from tests.reliability import calls_apart
 from tests.reliability.trouble import assert_sound, run_process, street, trouble_in_children
-from tests.runs import Place, png, read_rows, scene
+from tests.runs import CARD, Place, png, read_rows, scene
 
 
 def write_table(path: Path, rows: int) -> None:
@@ -97,6 +102,72 @@ def test_ray_gives_up_a_model_that_never_ends_loading() -> None:
     assert watchdog.trouble() is None  # one may be an accident
     watchdog._stall_timeout.give_up_load(2)
     assert "was not loaded within 300 s, in 2 processes" in str(watchdog.trouble())
+
+
+def endless(path: Path, how: str) -> Path:
+    """A sound graph, and behind it a loop of 2^40 steps, or functions that stand for 2^40 nodes."""
+    model = onnx.load_model_from_string(colour_classifier(CARD))
+    graph, end = model.graph, model.graph.output[0].name
+    next(node for node in graph.node if end in node.output).output[0] = "scores"
+    default, own = model.opset_import[0], helper.make_opsetid("own", 1)
+    if how == "loop":
+        steps = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Neg", ["x"], ["y"])]
+        types = {"i": TensorProto.INT64, "go": TensorProto.BOOL, "x": TensorProto.FLOAT,
+                 "on": TensorProto.BOOL, "y": TensorProto.FLOAT}  # fmt: skip
+        values = [helper.make_tensor_value_info(name, kind, None) for name, kind in types.items()]
+        body = helper.make_graph(steps, "body", values[:3], values[3:])
+        graph.initializer.extend([helper.make_tensor("n", TensorProto.INT64, [], [1 << 40]),
+                                  helper.make_tensor("yes", TensorProto.BOOL, [], [True])])  # fmt: skip
+        graph.node.append(helper.make_node("Loop", ["n", "yes", "scores"], [end], body=body))
+    else:
+        model.opset_import.append(own)
+        before, domain = "Identity", ""
+        for number in range(41):
+            name = f"f{number}"
+            nodes = [helper.make_node(before, ["x"], ["z"], domain=domain),
+                     helper.make_node(before, ["z"], ["y"], domain=domain)]  # fmt: skip
+            model.functions.append(helper.make_function("own", name, ["x"], ["y"], nodes, [default, own]))
+            before, domain = name, "own"
+        graph.node.append(helper.make_node(before, ["scores"], [end], domain="own"))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("how", ["loop", "functions"])
+def test_a_draft_of_a_graph_that_never_ends_is_given_up(tmp_path: Path, how: str) -> None:
+    model = endless(tmp_path / "model.onnx", how)
+    with pytest.raises(ModelError, match="the process that tried it did not load the model and run it within 600 s"):
+        call_apart(calls_apart.draft_within_a_second, str(model), note=print)
+
+
+def test_a_model_that_ends_the_process_ends_no_more_than_that() -> None:
+    notes: list[str] = []
+    with pytest.raises(ModelError, match="the process that tried it ended by SIGSEGV; is the file"):
+        call_apart(calls_apart.dies, note=notes.append)
+    assert notes == ["a note with an ESC: \x1b"]
+
+
+def test_a_process_for_a_model_ends_with_the_one_that_started_it() -> None:
+    code = (
+        "from tests.here import call_apart; from tests.reliability.calls_apart import waits; "
+        "call_apart(waits, note=lambda line: print(line, flush=True))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        child = Path("/proc") / process.stdout.readline().decode().strip()
+        assert child.name.isdigit()
+        process.kill()
+    deadline = time.monotonic() + 60
+    while child.exists() and "zombie" not in (child / "status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", [UsageError, ZeroDivisionError])
+def test_what_is_raised_in_another_process_is_raised_here(kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=r"^why") as caught:
+        call_apart(calls_apart.fails, kind, note=print)
+    assert ("in fails" in "".join(getattr(caught.value, "__notes__", ()))) is (kind is ZeroDivisionError)
 
 
 NATIVE = {

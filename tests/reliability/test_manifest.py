@@ -16,10 +16,7 @@ from segment.errors import SegmentError
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.output.manifest import FIGURES, MANIFEST
-from segment.output.part_audit import PartAuditor
-from segment.output.plan import Plan
 from segment.output.success import load_digests
-from segment.output.tables import read_masks, read_table
 from segment.runs.driver import run
 from tests.calls import Call
 from tests.datasets import Item, write_tars
@@ -34,7 +31,7 @@ from tests.reliability.tampering import (
     masks_files,
     reseal,
 )
-from tests.runs import CARD, Notes, Place, png, scene
+from tests.runs import Notes, Place, png, scene
 
 SLOW = pytest.mark.slow
 
@@ -194,72 +191,6 @@ def test_old_outputs_are_audited_as_before(output: Path, segment: Call) -> None:
         assert called.out.splitlines()[-1].startswith("not checked: whether the bytes are those that were written, as ")
     change_rows(masks_files(output)[0], ROWS["two masks"])
     assert problems(output)
-
-
-# --- one flipped bit of every byte ------------------------------------------------------------------------------------
-
-
-def flips(data: bytes, step: int) -> Any:
-    for at in range(0, len(data), step):
-        yield at, data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
-
-
-# Whether there is a manifest, and the step from byte to byte: each of them in `make test-all`.
-FLIPS = [(True, 47), (False, 23), pytest.param(True, 1, marks=SLOW), pytest.param(False, 1, marks=SLOW)]
-
-
-@pytest.mark.parametrize(("with_manifest", "step"), FLIPS)
-def test_a_flipped_bit_of_a_masks_file_is_noticed_or_changes_nothing(
-    output: Path, with_manifest: bool, step: int
-) -> None:
-    file, ledger = masks_files(output)[0], ledger_of(output)
-    data, rows = file.read_bytes(), pq.ParquetFile(file).read()
-    part = next(part for part in ledger.read_run_and_plan()[1].parts() if part.id == file.stem)
-    if with_manifest:
-        load_digests(ledger)
-    run_record = ledger.read_run()
-    assert run_record
-    auditor = PartAuditor(ledger, run_record, CARD, deep=True)
-    for at, changed in flips(data, step):
-        file.write_bytes(changed)
-        if not auditor.audit(part).faults:
-            assert not with_manifest
-            assert read_masks(io.BytesIO(changed)).equals(rows), at
-
-
-@pytest.mark.parametrize(("with_manifest", "step"), FLIPS)
-def test_a_flipped_bit_of_statistics_is_noticed_or_changes_nothing(
-    output: Path, with_manifest: bool, step: int
-) -> None:
-    file, ledger = min(output.glob("stats/*")), ledger_of(output)
-    data = file.read_bytes()
-    table, stats = read_table(data), ledger.shard_stats([file.stem])[file.stem]
-    for at, changed in flips(data, step):
-        file.write_bytes(changed)
-        fresh = ledger_of(output)
-        if with_manifest:
-            load_digests(fresh)
-        try:
-            same = fresh.shard_stats([file.stem])[file.stem] == stats and fresh.holds_stats(file.stem, stats, CARD)
-        except SegmentError:
-            continue
-        assert not with_manifest
-        assert not same or read_table(changed).equals(table), at
-
-
-@pytest.mark.parametrize(("with_manifest", "step"), FLIPS)
-def test_a_flipped_bit_of_a_plan_is_noticed_or_changes_nothing(output: Path, with_manifest: bool, step: int) -> None:
-    file, plan = output / "plan.parquet", ledger_of(output).read_plan()
-    assert plan
-    if not with_manifest:
-        (output / MANIFEST).unlink()
-        (output / "_SUCCESS").unlink()
-    for at, changed in flips(file.read_bytes(), step if step == 1 else 8 * step):
-        file.write_bytes(changed)
-        if not problems(output, deep=False):
-            assert not with_manifest
-            found = Plan.from_bytes(changed)
-            assert found == plan, at
 
 
 # --- what mends it ----------------------------------------------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from segment.errors import InputChanged
 from segment.inputs.large_files import large_spans, select_tiffs
 from segment.inputs.lookup import in_threads, refuse_changed
 from segment.inputs.parts import Part, Sample, Span, samples_of_members, spans_to_read
+from segment.inputs.tars.index_files import index_url, is_header_of, read_index
+from segment.inputs.tars.tar_damage import BLOCK
 from segment.job import InputOptions
 from segment.store.client import Store
+from segment.store.names import shown
 
 _GAP = 1 << 20  # bytes between two wanted ranges that are cheaper to read than another request
 
@@ -21,29 +25,62 @@ def read_webdataset(part: Part, options: InputOptions, store: Store, *, windowed
         windowed: leave large TIFFs to the caller.
 
     Raises:
-        InputChanged: the tar is not the planned one.
+        InputChanged: the tar is not the planned one, or was planned by an index file that is not its.
     """
     refuse_changed(part, store)
     large = select_tiffs(large_spans(part), store) if windowed else {}
-    read = _read_spans(part, spans_to_read(part, options.max_image_bytes, large), store)
+    spans = spans_to_read(part, options.max_image_bytes, large)
+    read, headers = _read_spans(part, spans, [*spans, *large], store)
+    _refuse_wrong_index(part, headers, store)
     return samples_of_members(part, read, options.max_image_bytes, large, options.kept_columns)
 
 
-def _read_spans(part: Part, spans: Sequence[Span], store: Store) -> dict[Span, bytes]:
-    """Read byte ranges of one object in few requests."""
-    groups: list[list[Span]] = []
+def _read_spans(
+    part: Part, spans: Sequence[Span], headed: Sequence[Span], store: Store
+) -> tuple[dict[Span, bytes], dict[Span, bytes]]:
+    """Read byte ranges of one object in few requests, and the block before each of `headed`, which hold them."""
+    groups: list[list[tuple[int, int]]] = []
     end = 0
-    for span in sorted((span for span in spans if span.size), key=lambda span: span.start):
-        if groups and span.start - end <= _GAP:
-            groups[-1].append(span)
+    wanted = [(span.start - BLOCK, span.start) for span in headed] + [(span.start, _end(span)) for span in spans]
+    for range_ in sorted(wanted):
+        if groups and range_[0] - end <= _GAP:
+            groups[-1].append(range_)
         else:
-            groups.append([span])
-        end = span.start + span.size
-    ranges = [(near[0].start, near[-1].start + near[-1].size) for near in groups]
+            groups.append([range_])
+        end = max(end, range_[1])
+    ranges = [(near[0][0], max(stop for _, stop in near)) for near in groups]
     blocks = in_threads(lambda range_: store.read(part.url, *range_, part.etag), ranges)
-    read = dict.fromkeys(spans, b"")
-    for near, block in zip(groups, blocks, strict=True):
-        for span in near:
-            first = span.start - near[0].start
-            read[span] = block[first : first + span.size]
-    return read
+    read = {
+        range_: block[range_[0] - first : range_[1] - first]
+        for near, (first, _), block in zip(groups, ranges, blocks, strict=True)
+        for range_ in near
+    }
+    return (
+        {span: read[span.start, _end(span)] for span in spans},
+        {span: read[span.start - BLOCK, span.start] for span in headed},
+    )
+
+
+def _end(span: Span) -> int:
+    return span.start + span.size
+
+
+def _refuse_wrong_index(part: Part, headers: Mapping[Span, bytes], store: Store) -> None:
+    """Refuse what an index file says of a tar, if a header of the tar says otherwise.
+
+    Where the headers themselves were read, one may differ from what is planned: links have the header of their target.
+
+    Raises:
+        InputChanged: a header is another one, and there is an index file by which the tar is planned.
+    """
+    for member in part.members:
+        for span in (member.image, member.label, member.meta_span):
+            if not span or span not in headers or is_header_of(member.id, span.size, headers[span], by_key=True):
+                continue
+            entry = store.info(part.url)
+            if entry is None or read_index(entry, store) is None:
+                return
+            raise InputChanged(
+                f"{shown(index_url(part.url))} is not the index of the tar beside it, which has no "
+                f"{shown(member.id)} of {span.size} bytes at byte {span.start}. Delete it, and run to another output"
+            )

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import base64
+import ctypes
 import json
 import os
 import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.spawn import get_executable
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
+from segment.errors import ModelError, SegmentError
+
+T = TypeVar("T")
+Loading = Callable[[], AbstractContextManager[None]]
 NOT_LOADED = "did not load the model in time"  # how a process ended
 LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
+_TRIAL_SECONDS = 2 * LOAD_SECONDS  # for one of a draft or a check, which load it more than once, to load and run
+_PR_SET_PDEATHSIG = 1  # of Linux
 _CODE = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {} import main; main()"
 
 
-def run_apart(module: str, given: object, seconds: float) -> tuple[list[dict[str, Any]], str]:
+def run_apart(
+    module: str,
+    given: object,
+    seconds: float,
+    *,
+    each: Callable[[dict[str, Any]], object] = lambda event: None,
+    errors: int | None = subprocess.DEVNULL,
+) -> tuple[list[dict[str, Any]], str]:
     """Run `main()` of a module in a process, which is killed after some seconds.
 
     Args:
         module: full name of the module; its `main` reads `given` by `given_apart`, and prints events by `tell`.
         given: picklable.
         seconds: after which the process is killed.
+        each: gets each event as soon as it is printed.
+        errors: where its standard error stream goes, as of `subprocess`.
 
     Returns:
         The events, and how the process ended, as in "ended by SIGSEGV".
@@ -33,16 +52,83 @@ def run_apart(module: str, given: object, seconds: float) -> tuple[list[dict[str
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     command = [os.fsdecode(get_executable() or sys.executable), "-P", "-c", _CODE.format(module)]
     data = pickle.dumps(sys.path) + pickle.dumps(given)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=env)
+    assert process.stdin
+    assert process.stdout
+    late, events = threading.Event(), []
+
+    def give_up() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), give_up)
+    timer.daemon = True
     try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=seconds, env=env, check=False)
-        printed, end = done.stdout, _end(done.returncode)
-    except subprocess.TimeoutExpired as error:
-        printed, end = error.stdout or b"", f"took more than {seconds:.0f} s"
-    return [json.loads(line) for line in printed.splitlines() if line.startswith(b"{")], end
+        timer.start()
+        threading.Thread(target=_feed, args=(process.stdin, data), daemon=True).start()
+        for line in process.stdout:
+            if line.startswith(b"{"):
+                events.append(json.loads(line))
+                each(events[-1])
+        process.wait()
+    finally:
+        timer.cancel()
+        process.kill()  # which does nothing once it has been waited for
+        process.wait()
+        process.stdout.close()
+    return events, f"took more than {seconds:.0f} s" if late.is_set() else _end(process.returncode)
+
+
+def _feed(stream: BinaryIO, data: bytes) -> None:
+    with suppress(OSError), stream:  # it may have died
+        stream.write(data)
+
+
+def call_apart(function: Callable[..., T], *given: object, note: Callable[[str], object]) -> T:
+    """Return `function(*given, note=..., loading=...)`, called in such a process.
+
+    Args:
+        function: of a module; it reads a model of somebody else, within `loading()` until that has run once.
+        note: gets its notes.
+
+    Raises:
+        ModelError: the model ended the process, or was not loaded in time.
+        Exception: as the function raises.
+    """
+
+    def each(event: dict[str, Any]) -> None:
+        if "note" in event:
+            note(event["note"])
+
+    events, end = run_apart(__name__, (function, given), float("inf"), each=each, errors=None)
+    last = events[-1] if events else {}
+    if "error" in last:
+        raise pickle.loads(base64.b64decode(last["error"]))
+    if "result" in last:
+        return pickle.loads(base64.b64decode(last["result"]))  # type: ignore[no-any-return]
+    if end == NOT_LOADED:
+        end = f"did not load the model and run it within {_TRIAL_SECONDS:.0f} s, and was ended"
+    raise ModelError(f"the model cannot be used: the process that tried it {end}; is the file damaged?")
+
+
+def main() -> None:
+    """Call a function in the process; print its notes, and at last what it returns or raises."""
+    function, given = given_apart()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; the other process ends this one
+    try:
+        found = {"result": function(*given, note=lambda line: tell(note=line), loading=lambda: loading(_TRIAL_SECONDS))}
+    except Exception as error:
+        if not isinstance(error, SegmentError):
+            error.add_note(traceback.format_exc())
+        found = {"error": error}
+    tell(**{name: base64.b64encode(pickle.dumps(value)).decode() for name, value in found.items()})
+    os._exit(0)  # as worker processes do: threads of libraries may abort the regular end
 
 
 def given_apart() -> Any:
-    """Return, in such a process, what it was given."""
+    """Return, in such a process, what it was given. From now on it ends with the process that started it."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     return pickle.load(sys.stdin.buffer)
 
 
