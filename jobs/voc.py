@@ -30,11 +30,12 @@ from jobs.voc_independent import CLASSES, RESIZES, confusions, load_model, miou_
 from segment import Job, load_card, run
 
 ROOT = Path(__file__).resolve().parents[1]
-# By name: the card whose contract it keeps, and the file below `models`.
+# By name: the card whose contract it keeps but for its size, the file below `models`, and the side of its input.
 MODELS = {
-    "int8": ("deeplabv3-mobilenetv2-int8", "deeplabv3_mnv2_pascal_quant.tflite"),
-    "dm05-int8": ("deeplabv3-mobilenetv2-dm05-int8", "deeplabv3_mnv2_dm05_pascal_quant.tflite"),
-    "scores-65x65": ("deeplabv3-mobilenetv2", "strangers/lite-model_mobilenetv2-coco_dr_1.tflite"),
+    "int8": ("deeplabv3-mobilenetv2-int8", "deeplabv3_mnv2_pascal_quant.tflite", 513),
+    "dm05-int8": ("deeplabv3-mobilenetv2-dm05-int8", "deeplabv3_mnv2_dm05_pascal_quant.tflite", 513),
+    "scores-65x65": ("deeplabv3-mobilenetv2", "strangers/lite-model_mobilenetv2-coco_dr_1.tflite", 513),
+    "scores-257": ("deeplabv3-mobilenetv2", "strangers/deeplabv3_257_mv_gpu.tflite", 257),
 }
 DRAWS = 1000
 
@@ -61,11 +62,11 @@ class Line:
 
 def measure(shared: Path, model: str, resize: str, step: int = 1, threads: int = 1, precision: str = "f32") -> Line:
     """Score one model with one resize, by the job and by the independent script."""
-    name, file = MODELS[model]
+    name, file, side = MODELS[model]
     weights, card = shared / "models" / file, load_card(name)
     pairs = pairs_of(shared / "voc" / "images", shared / "voc" / "labels", step)
     with tempfile.TemporaryDirectory(prefix="segment-voc-") as folder:
-        ours = our_confusions(Path(folder), name, weights, resize, pairs, precision)
+        ours = our_confusions(Path(folder), name, side, weights, resize, pairs, precision)
     theirs = np.stack(list(confusions(load_model(weights, resize, threads, precision), pairs)))
     low, high = interval(ours)
     published = card.metric.published
@@ -82,12 +83,14 @@ def measure(shared: Path, model: str, resize: str, step: int = 1, threads: int =
 
 
 def our_confusions(
-    folder: Path, name: str, weights: Path, resize: str, pairs: list[tuple[Path, Path]], precision: str
+    folder: Path, name: str, side: int, weights: Path, resize: str, pairs: list[tuple[Path, Path]], precision: str
 ) -> NDArray[np.int64]:
-    """`int64[N, C, C]`: run the job, with the card changed in its resize and nothing else, and read what it counted."""
+    """`int64[N, C, C]`: run the job, with the card changed in size and resize and nothing else, and read its counts."""
     text = (ROOT / "segment" / "models" / "cards" / f"{name}.toml").read_text(encoding="utf-8")
     line = f'resize = {{ method = "{resize}", interpolation = "bilinear", pad = [127, 127, 127] }}'
-    (folder / "card.toml").write_text(re.sub(r"(?m)^resize = .*$", line, text), encoding="utf-8")
+    text = re.sub(r"(?m)^resize = .*$", line, text)
+    text = re.sub(r"(?m)^(height|width) = \d+$", rf"\g<1> = {side}", text)
+    (folder / "card.toml").write_text(text, encoding="utf-8")
     listed = "".join(f"{image} {label}\n" for image, label in pairs)
     (folder / "images.txt").write_text(listed, encoding="utf-8")
     job = Job(

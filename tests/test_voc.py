@@ -51,6 +51,8 @@ def test_scores_are_enlarged_nearly_as_well_as_to_the_source_size(real: Path) ->
         ("scores-65x65", "stretch", 74.78),
         ("scores-65x65", "letterbox", 75.58),
         ("scores-65x65", "pad", 75.18),
+        ("scores-257", "stretch", 62.75),
+        ("scores-257", "letterbox", 60.83),
     ],
 )
 def test_all_images_score_as_the_independent_script_says(model: str, resize: str, miou: float, real: Path) -> None:

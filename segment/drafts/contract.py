@@ -71,6 +71,7 @@ class Draft:
         logit: whether a sigmoid is missing at the end of the graph (kind `sigmoid`).
         maximum: the number of probability 1 (kind `sigmoid`).
         remarks: for the user, beside the card.
+        gives_three: whether the output is three numbers a pixel, no levels: a picture, if all are whole.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Draft:
     output_size: tuple[int, int] | None
     classes: Said[Classes]
     remarks: tuple[str, ...] = field(default=())
+    gives_three: bool = False
 
 
 def refusal(why: str) -> ModelError:

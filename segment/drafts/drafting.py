@@ -7,7 +7,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-from segment.drafts.contract import Draft, Said, guess
+from segment.drafts.contract import Draft, Said, guess, refusal
 from segment.drafts.reading import read_draft
 from segment.drafts.trial import MOST_IMAGES, NamedImage, Trial, picture_of, read_images, try_card
 from segment.drafts.writing import card_text
@@ -98,6 +98,11 @@ def draft_card(
         draft = _settled(draft, lambda other: try_card(_card(other, url, named)[1], weights, pictures))
         text, card = _card(draft, url, named)
         trial = _trial(card, weights, pictures, size)
+    if draft.gives_three and trial.is_picture:
+        raise refusal(
+            "it gives a picture: three whole numbers of 0 to 255 a pixel, which are colours and no scores. Export the "
+            "graph with the class index, before it becomes colours"
+        )
     if labels:
         job = make_job({**_JOB, "input": images, "labels": labels, "label_remap": dict(label_remap or {})}, "draft")
         job = job.model_copy(update={"runtime": trial.runtime.partition(",")[0]})

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from segment.drafts.contract import Hints, Said
+from segment.drafts.contract import Hints, Said, guess
 from segment.drafts.metadata_values import is_pair, literal, names_of, numbers_of
 from segment.drafts.pipelines import hints_of_deploy, hints_of_detail, hints_of_paddle, hints_of_pipeline
 from segment.errors import SegmentError, TooManyBytes
@@ -230,10 +230,16 @@ def _hugging_face_remarks(processor: Mapping[str, Any], why: str) -> Iterator[st
             "labels of its data set are numbered from 1, 0 being ignored (do_reduce_labels), so such labels need a "
             "remap: 0=ignore, 1=0, 2=1 and so on. `segment check` prints it in full"
         )
-    size = processor.get("size")
-    if processor.get("keep_aspect_ratio") or (isinstance(size, dict) and "shortest_edge" in size):
+    if _keeps_shape(processor):
         cropped = ", and crops them" if processor.get("do_center_crop") else ""
-        yield f"{why} keeps the shape of images{cropped}; the card stretches them, which may cost a little"
+        padded = ", and adds a border to them" if processor.get("do_pad") else ""
+        yield f"{why} keeps the shape of images{cropped}{padded}; the card stretches them, which may cost a little"
+
+
+def _keeps_shape(processor: Mapping[str, Any]) -> bool:
+    size = processor.get("size")
+    edges = {"shortest_edge", "longest_edge"} & set(size) if isinstance(size, dict) else set()
+    return bool(edges or processor.get("keep_aspect_ratio") or processor.get("do_pad"))
 
 
 def _hugging_face_size(processor: Mapping[str, Any], why: str) -> Said[tuple[int, int]] | None:
@@ -272,7 +278,10 @@ def _hugging_face_resize(processor: Mapping[str, Any], why: str) -> Said[dict[st
     if kernel is None:
         return None
     table = {"method": "stretch", "resampler": "pillow", "interpolation": kernel}
-    return Said(table, f"resample = {processor['resample']} in {why}")
+    found = f"resample = {processor['resample']} in {why}"
+    if _keeps_shape(processor):
+        return guess(table, f"{found}, which keeps the shape of images", 'method = "letterbox" or "pad"')
+    return Said(table, found)
 
 
 def _times(numbers: Triple, factor: float) -> Triple:

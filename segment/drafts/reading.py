@@ -68,6 +68,7 @@ def read_draft(
         _stated_size(mask, chosen.value),
         found,
         (*hints.remarks, *_remarks(entry, mask, chosen.value, depth)),
+        mask.classes == 3 and mask.kind.value == "logits" and not mask.facts.is_quantised,
     )
 
 

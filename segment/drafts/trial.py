@@ -14,6 +14,7 @@ from segment.images.drawing import grid, legend, overlay
 from segment.images.resize import resize_image, restore_mask
 from segment.models.card import ModelCard
 from segment.models.sessions import Session, capabilities, open_session, runtime_for
+from segment.models.sessions.predict import GraphSession
 from segment.models.sessions.sanity_check import random_images
 from segment.models.weights import Weights
 from segment.pipeline.resources import available_cpus
@@ -49,12 +50,14 @@ class Trial:
         images: what it makes of the images.
         remarks: what was noticed.
         classes: those that it sees in these and in generated images.
+        is_picture: whether the scores of three classes, for a generated image, are whole numbers of 0 to 255.
     """
 
     runtime: str
     images: tuple[Tried, ...]
     remarks: tuple[str, ...]
     classes: frozenset[int] = frozenset()
+    is_picture: bool = False
 
 
 def read_images(reference: str, store: Store) -> list[NamedImage]:
@@ -108,7 +111,16 @@ def _tried(card: ModelCard, weights: Weights, images: Sequence[NamedImage], name
         masks.append(_mask(session, resize_image(pixels, card.input), title))
         tried.append(Tried(title, pixels, restore_mask(masks[-1], card.input, (pixels.shape[0], pixels.shape[1]))))
     seen = frozenset(int(number) for mask in masks for number in np.unique(mask))
-    return Trial(f"{runtime.name}, {runtime.precision}", tuple(tried), tuple(_remarks(tried, card)), seen)
+    is_picture = (
+        len(card.classes) == 3 and isinstance(session, GraphSession) and _is_picture(session.raw(generated[:1]))
+    )
+    on = f"{runtime.name}, {runtime.precision}"
+    return Trial(on, tuple(tried), tuple(_remarks(tried, card)), seen, is_picture)
+
+
+def _is_picture(numbers: NDArray[np.float32]) -> bool:
+    """Whether numbers could be colours, and are not just 0 and 1, as exact scores are."""
+    return bool((numbers == np.rint(numbers)).all() and numbers.min() >= 0 and 1 < numbers.max() <= 255)
 
 
 def _mask(session: Session, image: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:

@@ -6,12 +6,12 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from segment.models.card import ModelCard
 from segment.models.sessions import Runtime, Session, open_session
+from segment.models.sessions.cpu import cpu_facts, cpu_flags
 from segment.models.weights import Weights
 from segment.quantization.calibration import Calibration
 
@@ -89,9 +89,6 @@ def _seconds(session: Session, calibration: Calibration, turn: int) -> float:
 
 def processor() -> str:
     """Return the name of this machine's CPU, and what speeds INT8 and bf16 up that it has."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    fields = dict(line.partition(":")[::2] for line in lines.split("\n\n")[0].splitlines())
-    facts = {key.strip(): value.strip() for key, value in fields.items()}
-    name = facts.get("model name") or platform.processor() or platform.machine()
-    flags = facts.get("flags", "").split()
+    name = cpu_facts().get("model name") or platform.processor() or platform.machine()
+    flags = cpu_flags()
     return ", ".join([name, *(words for flag, words in _EXTENSIONS.items() if flag in flags)])

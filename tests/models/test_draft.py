@@ -15,7 +15,7 @@ from onnx import TensorProto
 from segment.drafts.drafting import draft_card
 from segment.drafts.exporters import read_hints
 from segment.drafts.trial import Trial, Tried, picture_of
-from segment.errors import UsageError
+from segment.errors import ModelError, UsageError
 from segment.images import codec
 from segment.images.drawing import legend
 from segment.models.card import load_card, parse_card
@@ -356,6 +356,22 @@ def test_images_out_are_doubted(tmp_path: Path) -> None:
     found = draft_card(str(written(tmp_path, net(classes=3))))
 
     assert any("from images to images" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.UINT8, TensorProto.FLOAT])
+def test_a_picture_in_colours_is_no_mask(dtype: int, tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (4, 3)).astype(np.float32)
+    tail = [
+        node("ArgMax", "scores", "best", axis=1, keepdims=0),
+        node("Gather", "colours best", "pixels"),
+        node("Cast", "pixels", "y", to=dtype),
+    ]
+    ports = {"outputs": {"y": [1, 24, 32, 3]}, "types": {"y": dtype}}
+    with pytest.raises(ModelError, match="it gives a picture: three whole numbers of 0 to 255 a pixel, which are col"):
+        draft_card(str(written(tmp_path, net(tail=tail, constants={"colours": colours}, **ports))))
+    ones = np.eye(3, dtype=np.float32)  # exact scores
+    served = net(tail=tail, classes=3, constants={"colours": ones}, **ports)
+    assert draft_card(str(written(tmp_path, served))).card.output.kind == "logits"
 
 
 @pytest.mark.parametrize(

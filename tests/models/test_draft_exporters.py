@@ -261,3 +261,21 @@ def test_a_product_with_zero_is_no_normalisation(fmt: str, tmp_path: Path) -> No
         weights = as_weights((tmp_path / "net.xml").read_bytes(), "ir", (tmp_path / "net.bin").read_bytes())
 
     assert not inspect_graph(weights).inputs[0].is_normalised_inside
+
+
+@pytest.mark.parametrize(
+    ("processor", "said"),
+    [
+        ({"size": {"shortest_edge": 24}, "do_center_crop": True, "crop_size": {"height": 24, "width": 32}},
+         "keeps the shape of images, and crops them; the card stretches them"),
+        ({"size": {"longest_edge": 32}, "do_pad": True}, "keeps the shape of images, and adds a border to them"),
+        ({"size": {"height": 24, "width": 32}, "keep_aspect_ratio": True}, "keeps the shape of images; the card"),
+        ({"size": {"height": 24, "width": 32}, "do_pad": False}, ""),
+    ],
+)  # fmt: skip
+def test_a_shape_that_is_kept_makes_the_resize_a_guess(processor: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """Resampler and filter are known, the method is not."""
+    found = draft_card(a_model(tmp_path, net(), preprocessor_config={"resample": 3, **processor}))
+    assert found.card.input.resize.interpolation == "bicubic"
+    assert any(said in remark for remark in found.remarks if said) is bool(said)
+    assert any("check them" in remark and "resize" in remark for remark in found.remarks) is bool(said)

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from segment.models.card import ModelCard
-from segment.models.sessions import Runtime, open_session
+from segment.models.sessions import Runtime, onnxruntime, open_session
 from tests.graphs import as_weights
 from tests.models.test_session_grey import card_of as grey_card
 from tests.models.test_session_grey import luma
@@ -202,3 +202,47 @@ def test_onnxruntime_and_openvino_agree_on_ties() -> None:
     for runtime in (ORT, OPENVINO):
         found = opened(card, graph, runtime).predict(images).masks
         assert np.array_equal(found, wanted(card, images[..., 0], 0, "int8", 2.0, 0))
+
+
+def adding_bytes() -> bytes:
+    """Return an INT8 graph: class 0 where (red + green) * 127 is 45,000, which 16 bits do not hold, or more; else 1."""
+    weights = np.array([[127, 127, 0], [0, 0, 0]], np.int8).reshape(2, 3, 1, 1)
+    stored = {"one": np.float32(1), "low": np.uint8(0), "zero": np.int8(0), "weights": weights}
+    stored |= {"bias": np.array([0, 45_000], np.int32), "none": np.int32(0), "scale": np.float32(300)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "one", "low"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "one", "low"], ["a"]),
+        helper.make_node("DequantizeLinear", ["weights", "one", "zero"], ["w"]),
+        helper.make_node("DequantizeLinear", ["bias", "one", "none"], ["b"]),
+        helper.make_node("Conv", ["a", "w", "b"], ["sums"]),
+        helper.make_node("QuantizeLinear", ["sums", "scale", "low"], ["p"]),
+        helper.make_node("DequantizeLinear", ["p", "scale", "low"], ["y"]),
+    ]
+    arrays = [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()]
+    ports = [helper.make_tensor_value_info(name, 1, (1, depth, *SIZE)) for name, depth in (("x", 3), ("y", 2))]
+    graph = helper.make_graph(nodes, "adding", ports[:1], ports[1:], arrays)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(made.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("flags", "option"), [({"avx2"}, "1"), (set(), "1"), ({"avx512_vnni"}, None), ({"avx2", "avx_vnni"}, None)]
+)
+def test_sums_of_int8_are_exact_without_vnni(
+    flags: set[str], option: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a CPU has VNNI, only the option shows what would happen without."""
+    card = card_of()
+    classes = card.classes.model_copy(update={"names": ("more", "less"), "palette": card.classes.palette[:2]})
+    output = card.output.model_copy(update={"kind": "logits", "layout": "NCHW"})
+    card, images = card.model_copy(update={"classes": classes, "output": output}), noise()
+    expected = np.round(images[..., :2].sum(axis=3, dtype=np.int64) * 127 / 300) < 150
+    assert 0.1 < expected.mean() < 0.9
+    assert np.array_equal(opened(card, adding_bytes(), ORT).predict(images).masks, expected)
+    monkeypatch.setattr(onnxruntime, "cpu_flags", lambda: frozenset(flags))
+    if option:
+        assert np.array_equal(opened(card, adding_bytes(), ORT).predict(images).masks, expected)
+        assert onnxruntime._options(1).get_session_config_entry("session.x64quantprecision") == option
+    else:
+        with pytest.raises(RuntimeError, match="x64quantprecision"):
+            onnxruntime._options(1).get_session_config_entry("session.x64quantprecision")

@@ -66,6 +66,7 @@ class GraphSession:
 
     Args:
         load: loads the graph: for single images in the constructor, for batches and masked scores on demand.
+        raw: see `RawRun`.
         settings: whether to check the first images with `SanityCheck`, and the graph's further outputs.
         exact: the trial requires equal masks; otherwise one pixel in a thousand may differ, as a GPU may use other
             kernels for other batch sizes.
@@ -82,6 +83,7 @@ class GraphSession:
     ) -> None:
         self.card = card
         self.extras = settings.extras
+        self.raw = raw
         self._load = load
         self._single = self._loaded(whole=False, masked=False)
         self._has_tried = False

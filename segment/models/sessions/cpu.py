@@ -1,0 +1,17 @@
+"""What Linux says of this machine's CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def cpu_facts() -> dict[str, str]:
+    """Return the fields of the first CPU in /proc/cpuinfo by name; on other systems none."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    fields = dict(line.partition(":")[::2] for line in lines.split("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, value in fields.items()}
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the names of the instruction sets of an x86 CPU, such as `avx512_vnni`; elsewhere none."""
+    return frozenset(cpu_facts().get("flags", "").split())
