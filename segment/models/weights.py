@@ -248,7 +248,7 @@ def _card_file(card: ModelCard, file: WeightsFile, cache: Path, store: Store, re
         if data is None:
             how = "" if card.ensemble else ", or give the file with --weights"
             lost = f"model card {card.name}: its weights {shown(file.url)} do not exist"
-            raise ModelError(with_hint(f"{lost}: correct their url in the card{how}", file.url))
+            raise ModelError(f"{lost}: correct their url in the card{how}")
         verify(data, file)
         return data
     target = cache / f"{file.sha384}{suffix_of(file.url)}"  # cards with the same file share it

@@ -74,7 +74,7 @@ class Attempt:
     @property
     def goes_on(self) -> bool | None:
         """Whether its driver lives; None if that cannot be told, as of another machine or container."""
-        if self.ended or not self.facts:
+        if self.ended:
             return False
         if any(self.facts.get(key) != value for key, value in _here().items()):
             return None
@@ -214,7 +214,7 @@ class AttemptWriter:
     def others(self) -> list[str]:
         """Return a line on each other attempt that is at work, and on the latest one if that may be."""
         try:
-            others = [one for one in read_attempts(self._ledger) if one.name != self._name]
+            others = [one for one in read_attempts(self._ledger) if one.facts and one.name != self._name]
         except SegmentError as error:
             log.warning("other attempts at this run are not known: %s", error)
             return []

@@ -290,5 +290,6 @@ def _attempts_in_words(attempts: Sequence[Attempt], *, has_work: bool) -> str:
     if attempts[-1].ended:
         return f"{words}, ended: the same `segment run` resumes the run"
     which = "it" if len(attempts) == 1 else "the last one"
-    or_else = " goes on, or" * (attempts[-1].goes_on is None)
-    return f"{words}: {which}{or_else} was killed and the same `segment run` resumes the run"
+    if attempts[-1].goes_on is None:
+        return f"{words}: {which} goes on, or was killed and the same `segment run` resumes the run"
+    return f"{words}: {which} was killed, the same `segment run` resumes the run"

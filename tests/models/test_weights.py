@@ -209,9 +209,6 @@ def test_local_files_of_a_card_are_read_in_place(tmp_path: Path, cache: Path) ->
     (tmp_path / "m.onnx").unlink()
     with pytest.raises(ModelError, match=r"m\.onnx do not exist: correct their url in the card, or .* with --weights$"):
         load_weights(card, cache=cache)
-    (tmp_path / "n.onnx").write_bytes(BIN)
-    with pytest.raises(ModelError, match=r"--weights. Did you mean 'n\.onnx'\?$"):
-        load_weights(card, cache=cache)
 
 
 def test_options_of_another_store_do_not_disturb_nor_reach_the_web(web: Web, cache: Path) -> None:

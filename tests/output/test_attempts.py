@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from segment.errors import StoreError
+from segment.errors import StoreError, UsageError
 from segment.output.attempts import AttemptWriter, read_attempts
 from segment.output.ledger import Ledger
 from segment.store.client import Store
@@ -58,9 +58,12 @@ def test_what_goes_on_is_told_by_its_process(tmp_path: Path, sleeper: int, gone:
     expected[attempt(ledger, pid=sleeper, began=later, host="elsewhere")] = None
     expected[attempt(ledger, pid=sleeper, began=later, pid_namespace=7)] = None
     expected[attempt(ledger, pid="many", began=later)] = False
+    (tmp_path / "runs" / "99990101T000000.000000Z-damaged.json").write_text("{")
+    expected["99990101T000000.000000Z-damaged"] = None
     AttemptWriter(ledger, engine="local", workers=1).close({}, {})
-    *others, ended = read_attempts(ledger)
-    assert ({one.name: one.goes_on for one in others}, ended.goes_on) == (expected, False)
+    found = {one.name: one.goes_on for one in read_attempts(ledger)}
+    (ended,) = found.keys() - expected.keys()
+    assert found == {**expected, ended: False}
 
 
 def test_a_second_run_and_the_status_name_the_first(segment: Call, tmp_path: Path, sleeper: int) -> None:
@@ -80,6 +83,21 @@ def test_a_second_run_and_the_status_name_the_first(segment: Call, tmp_path: Pat
     assert f"UTC on {running.facts['host']} (process {sleeper})" in running.driver_in_words
     (line,) = [line for line in place.run().warnings if "another `segment run`" in line]
     assert line.startswith(f"another `segment run` is at work on this output, since {running.driver_in_words}")
+
+
+def test_a_run_with_other_settings_is_told_which_one_is_at_work(tmp_path: Path, sleeper: int) -> None:
+    place = Place(tmp_path)
+    place.add("a.png", 1)
+    place.run()
+    for file in [place.output / "_SUCCESS", *place.output.glob("stats/*"), *place.output.glob("masks/*/*")]:
+        file.unlink()
+    ledger = Ledger(Store(), f"file://{place.output}")
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
+    attempt(ledger, pid=sleeper, began=later.isoformat())
+    (running,) = [one for one in read_attempts(ledger) if one.goes_on]
+    with pytest.raises(UsageError, match="with other settings, since ") as refused:
+        place.run(mask_size="model")
+    assert running.driver_in_words in str(refused.value)
 
 
 def test_a_run_that_may_go_on_elsewhere_is_named_while_it_is_the_last(
