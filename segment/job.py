@@ -32,6 +32,7 @@ MaskSize = Literal["source", "model"]
 
 Positive = Annotated[int, Field(ge=1)]
 Range = Annotated[str, Field(pattern=r"^\d+:\d+$", description="MIN:MAX")]
+Seconds = Annotated[float, Field(gt=0, description="a number of seconds above 0, such as 300")]
 Bytes = Annotated[int, Field(ge=1, description="a number of bytes from 1 up")]
 Size = Annotated[str, Field(pattern=SIZE, description="a size such as 4GB or 2.5 GiB")]
 _ONE_SELECTION: dict[str, Any] = {"not": {"required": ["limit", "sample"]}}  # JSON schema of the validator of that name
@@ -166,9 +167,8 @@ class Settings(InputOptions, ExtraOptions, BoundaryOptions, SpeedOptions):
         100_000_000, description="Images of more pixels are error rows; TIFFs read by window, of 100 times as many."
     )
     mask_size: MaskSize = Field("source", description="Write masks at the size of the source image or of the model.")
-    stall_timeout: float | None = Field(
+    stall_timeout: Seconds | None = Field(
         None,
-        gt=0,
         description="Seconds without progress (an image, a tile, a request) before a worker is replaced; one read may "
         "take as long in all. By default derived from the measured time of parts; a read may take 300 seconds.",
     )

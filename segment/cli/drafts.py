@@ -14,6 +14,8 @@ from segment.cli.options import takes, values_of
 from segment.cli.streams import put, say, streams
 from segment.errors import UsageError
 
+_MOST_FLAGS = 12  # of one command that a message advises
+
 
 @models_app.command("draft")
 @takes("label_remap")
@@ -23,7 +25,7 @@ def draft_model(
     ],
     images: Annotated[
         str | None,
-        typer.Argument(metavar="IMAGES", help="An image, or a folder: up to three are segmented.", show_default=False),
+        typer.Argument(metavar="IMAGES", help="An image, or a folder: three of it are segmented.", show_default=False),
     ] = None,
     *,
     labels: Annotated[str | None, option("Folder of labels of IMAGES: they decide what is guessed.")] = None,
@@ -85,7 +87,11 @@ def draft_model(
     given, card = argument(images or "IMAGES"), argument(to)
     if not labels:
         say(f"note: wrong guesses are found by `segment check {given} --labels LABELS --model {card}`", err=True)
-    say(f"note: run it by `segment run {given} OUTPUT --model {card}`", err=True)
+    remaps = [f" --label-remap {argument(f'{value}={meant}')}" for value, meant in found.label_remap.items()]
+    is_long = len(remaps) > _MOST_FLAGS
+    scored = f" --labels {argument(labels)}{'' if is_long else ''.join(remaps)}" if labels else ""
+    how = " and this label_remap in a job file" * is_long
+    say(f"note: run it by `segment run {given} OUTPUT --model {card}{scored}`{how}", err=True)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -16,7 +16,8 @@ from segment.store.names import shown
 
 _ARGUMENTS = ("input", "output")  # fields that a command takes as positional arguments, if at all
 _SHORT = {"model": "-m", "weights": "-w"}
-_TYPES = {"boolean": bool, "integer": int, "number": float, "array": list[str], "object": list[str]}  # else text
+_TYPES = {"boolean": bool, "array": list[str], "object": list[str]}  # else text; `Job` says what is wrong with a number
+_METAVARS = {"integer": "<int>", "number": "<float>", "array": "<str>", "object": "KEY=VALUE"}
 _PROPERTIES: dict[str, dict[str, Any]] = Job.model_json_schema()["properties"]
 _TABLES = {name for name, schema in _PROPERTIES.items() if schema.get("type") == "object"}
 
@@ -101,8 +102,8 @@ def values_of(flags: Mapping[str, Any], command: str) -> dict[str, Any]:
     """
     given = _given(flags)
     others = {name: "-" for name, info in Job.model_fields.items() if info.is_required()}
-    _job({**others, **given}, given, None, command)
-    return given
+    job = _job({**others, **given}, given, None, command)
+    return {name: getattr(job, name) for name in given}
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,12 +156,12 @@ def _argument(name: str) -> Any:
 def _flag(name: str, panel: str | None = None) -> Any:
     """The annotation of an option: its type and names follow from the field's JSON schema."""
     kinds = {branch["type"] for branch in _branches(name)} - {"null"}
-    kind = _TYPES.get(kinds.pop(), str) if len(kinds) == 1 else str
+    only = kinds.pop() if len(kinds) == 1 else ""
+    kind = _TYPES.get(only, str)
     names = [_name(name), _SHORT[name]] if name in _SHORT else [_name(name)]
     if kind is bool:
         names = [f"{names[0]}/--no-{names[0].removeprefix('--')}"]
-    metavar = "KEY=VALUE" if name in _TABLES else "<str>" if kind == list[str] else None
-    return Annotated[kind | None, option(_help(name), *names, rich_help_panel=panel, metavar=metavar)]
+    return Annotated[kind | None, option(_help(name), *names, rich_help_panel=panel, metavar=_METAVARS.get(only))]
 
 
 def _name(field: str) -> str:

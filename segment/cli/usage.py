@@ -88,7 +88,9 @@ def _wrong(error: Any) -> str:
         return words
     found = re.fullmatch(r"expected one of (.+), not '(.*)'", words)
     hint = did_you_mean(found[2], re.findall(r"'([^']+)'", found[1])) if found else ""
-    return f"{_name(error.param)}: {words}.{hint}".removesuffix(".")
+    wrong: list[Any] = getattr(error.__cause__, "errors", list)()  # pydantic's, which do not repeat the value
+    value = f", not {wrong[0]['input']!r}" if wrong and ", not " not in words else ""
+    return f"{_name(error.param)}: {words}{value}.{hint}".removesuffix(".")
 
 
 def are_missing(names: Sequence[str]) -> str:

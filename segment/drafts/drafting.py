@@ -47,12 +47,14 @@ class DraftedCard:
         card: the same, parsed.
         remarks: what was noticed.
         picture: PNG of the images with their masks; empty without images.
+        label_remap: of a run with the labels.
     """
 
     text: str
     card: ModelCard
     remarks: tuple[str, ...]
     picture: bytes
+    label_remap: Mapping[str, str | int]
 
 
 def draft_card(
@@ -69,7 +71,7 @@ def draft_card(
     note: Note = lambda line: None,
     loading: Loading = nullcontext,
 ) -> DraftedCard:
-    """Draft a card for a model, and run it on generated images and on up to three of `images`.
+    """Draft a card for a model, and run it on generated images and on three of `images`.
 
     Args:
         model: path or URL of an .onnx, .xml or .tflite file.
@@ -103,16 +105,21 @@ def draft_card(
             "it gives a picture: three whole numbers of 0 to 255 a pixel, which are colours and no scores. Export the "
             "graph with the class index, before it becomes colours"
         )
+    remap = dict(label_remap or {})
     if labels:
-        job = make_job({**_JOB, "input": images, "labels": labels, "label_remap": dict(label_remap or {})}, "draft")
+        job = make_job({**_JOB, "input": images, "labels": labels, "label_remap": remap}, "draft")
         job = job.model_copy(update={"runtime": trial.runtime.partition(",")[0]})
-        checked = check_readings(card, weights, job, images=IMAGES, note=note, store=store)
+        try:
+            checked = check_readings(card, weights, job, images=IMAGES, note=note, store=store)
+        except UsageError as error:
+            raise UsageError(f"{error}\nWithout --labels the card is drafted, and holds guesses") from None
         draft = decided(draft, checked)
+        remap = remap or dict(checked.found.best.reading.labels.remap)
         text, card = _card(draft, url, named)
         pictures = _labelled_pictures(checked, card, job)
         trial = _trial(card, weights, pictures, size)
     remarks = [*_told(draft), *draft.remarks, *trial.remarks, *_missing_weights(files), _ran(trial)]
-    return DraftedCard(text, card, tuple(remarks), picture_of(trial, card) if pictures else b"")
+    return DraftedCard(text, card, tuple(remarks), picture_of(trial, card) if pictures else b"", remap)
 
 
 def _settled(draft: Draft, trial: Callable[[Draft], Trial]) -> Draft:

@@ -61,14 +61,16 @@ class Trial:
 
 
 def read_images(reference: str, store: Store) -> list[NamedImage]:
-    """Return name and pixels, `uint8[H, W, 3]` RGB, of an image, or of the first three of a folder.
+    """Return name and pixels, `uint8[H, W, 3]` RGB, of an image, or of three that are spread over a folder.
 
     Raises:
         UsageError: there is no image.
         SampleError: one cannot be decoded.
     """
     url = to_url(reference)
-    urls = [url] if store.exists(url) else _in_folder(url, store)[:MOST_IMAGES]
+    urls = [url] if store.exists(url) else _in_folder(url, store)
+    if len(urls) > MOST_IMAGES:  # neighbours may be frames of one scene
+        urls = [urls[len(urls) * number // MOST_IMAGES] for number in range(MOST_IMAGES)]
     if not urls:
         raise UsageError(f"{shown(url)}: no such image, and no folder with images")
     return [(basename(item), codec.decode(store.read(item), _MAX_PIXELS)) for item in urls]

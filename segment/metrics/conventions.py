@@ -28,6 +28,7 @@ from segment.metrics.counts import Confusion, checked_counts
 from segment.models.card import Convention
 
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+BOTH_LEFT_OUT = ("omz", "image-mean")  # pixels that are labelled and those that are predicted as an ignored class
 _OF_COUNTS = tuple(name for name in CONVENTIONS if name != "image-mean")
 FIGURES = ("miou", "frequency_weighted_iou", "mean_accuracy", "pixel_accuracy", "mean_dice", "kappa")
 
@@ -138,7 +139,7 @@ def roles(classes: int, ignore: tuple[int, ...], convention: Convention) -> NDAr
     label, predicted = np.divmod(np.arange((classes + 1) * classes), classes)
     is_ignored = np.isin(np.arange(classes + 1), [*ignore, classes])  # void, too
     counted = ~is_ignored[label]
-    if convention in ("omz", "image-mean"):
+    if convention in BOTH_LEFT_OUT:
         counted &= ~is_ignored[predicted]
     right, wrong = counted & (label == predicted), counted & (label != predicted)
     extra = wrong if convention == "mmseg" else wrong & ~is_ignored[predicted]

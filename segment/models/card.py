@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import os.path
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any, Literal
 
@@ -250,9 +251,12 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
             f"`segment models draft {argument(graph)} --to my-card.toml` drafts one; then: --model my-card.toml"
         )
     if not (is_url(reference) or reference.endswith(".toml") or "/" in reference):
+        own = f"{reference}.toml"
+        is_there = os.path.isfile(own)  # noqa: PTH113 - takes names that are too long, too
+        meant = f" Did you mean '{shown(own)}'?" if is_there else did_you_mean(reference, built_in_cards())
         raise UsageError(
-            f"no model card named '{shown(reference)}'.{did_you_mean(reference, built_in_cards())} "
-            f"`segment models` lists the built-in cards; for your own card give its path (my-card.toml)."
+            f"no model card named '{shown(reference)}'.{meant} `segment models` lists the built-in cards; for your own "
+            "card give its path (my-card.toml)."
         )
     url = to_url(reference)
     data = (store or Store()).read_given(url, most=MOST_TOML)

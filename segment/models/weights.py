@@ -246,7 +246,9 @@ def _card_file(card: ModelCard, file: WeightsFile, cache: Path, store: Store, re
     if file.url.startswith("file://"):
         data = store.read_if_exists(file.url, most=max(file.size, MOST_BYTES))
         if data is None:
-            raise ModelError(f"model card {card.name}: its weights {file.url} do not exist")
+            how = "" if card.ensemble else ", or give the file with --weights"
+            lost = f"model card {card.name}: its weights {shown(file.url)} do not exist"
+            raise ModelError(f"{lost}: correct their url in the card{how}")
         verify(data, file)
         return data
     target = cache / f"{file.sha384}{suffix_of(file.url)}"  # cards with the same file share it
@@ -255,14 +257,15 @@ def _card_file(card: ModelCard, file: WeightsFile, cache: Path, store: Store, re
     except FileNotFoundError:
         raise ModelError(
             f"model card {card.name}: its weights are no longer at {shown(file.url)} (not found). "
-            f"{_manual_download(target)}"
+            f"{_manual_download(card, target)}"
         ) from None
     except StoreError as error:
-        raise StoreError(f"{str(error).rstrip('.')}. {_manual_download(target)}") from None
+        raise StoreError(f"{str(error).rstrip('.')}. {_manual_download(card, target)}") from None
 
 
-def _manual_download(target: Path) -> str:
-    return f"Or download the file by other means, and give it with --weights or save it as {target}"
+def _manual_download(card: ModelCard, target: Path) -> str:
+    how = "" if card.ensemble else "give it with --weights or "
+    return f"Or download the file by other means, and {how}save it as {target}"
 
 
 def with_suffix(url: str, suffix: str) -> str:

@@ -16,8 +16,10 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -28,6 +30,7 @@ from segment.output.ledger import Ledger
 from segment.output.results import STAGES, PartResult
 from segment.output.tables import read_table, to_parquet
 from segment.store.background import in_order
+from segment.store.names import shown
 
 log = logging.getLogger("segment.output.attempts")
 
@@ -67,6 +70,34 @@ class Attempt:
     name: str
     facts: Mapping[str, Any]
     ended: bool
+
+    @property
+    def goes_on(self) -> bool | None:
+        """Whether its driver lives; None if that cannot be told, as of another machine or container."""
+        if self.ended:
+            return False
+        if any(self.facts.get(key) != value for key, value in _here().items()):
+            return None
+        try:  # the number of a process that is gone may be another one's by now
+            process = psutil.Process(self.facts["pid"])
+            began: float = process.create_time()
+        except (psutil.Error, LookupError, TypeError, ValueError):
+            return False
+        if process.pid == os.getpid():  # of another thread, or its end could not be written
+            return None
+        return began <= datetime.datetime.fromisoformat(self.facts["began"]).timestamp() + 1.0
+
+    @property
+    def driver_in_words(self) -> str:
+        """When it began and where: `03:51 UTC on host (process 17)`."""
+        began = datetime.datetime.fromisoformat(self.facts["began"]).astimezone(datetime.UTC)
+        return f"{began:%Y-%m-%d %H:%M} UTC on {shown(str(self.facts.get('host')))} (process {self.facts.get('pid')})"
+
+
+def _here() -> dict[str, Any]:
+    """Return what two processes share if one can see the other by its number."""
+    space = Path("/proc/self/ns/pid")
+    return {"host": socket.gethostname(), "pid_namespace": space.stat().st_ino if space.exists() else None}
 
 
 def read_attempts(ledger: Ledger) -> list[Attempt]:
@@ -175,10 +206,25 @@ class AttemptWriter:
         self._ledger = ledger
         now = datetime.datetime.now(datetime.UTC)
         self._name = f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
-        self._facts = {"began": now.isoformat(), "host": socket.gethostname(), "pid": os.getpid(), **facts}
+        self._facts = {"began": now.isoformat(), **_here(), "pid": os.getpid(), **facts}
         self._write("json", json.dumps(self._facts, indent=2).encode())
         self._rows: list[dict[str, object]] = []
         self._batches: list[pa.RecordBatch] = []
+
+    def others(self) -> list[str]:
+        """Return a line on each other attempt that is at work, and on the latest one if that may be."""
+        try:
+            others = [one for one in read_attempts(self._ledger) if one.facts and one.name != self._name]
+        except SegmentError as error:
+            log.warning("other attempts at this run are not known: %s", error)
+            return []
+        states = [(one, one.goes_on) for one in others]
+        return [
+            f"warning: another `segment run` {'is' if goes_on else 'may be'} at work on this output, since "
+            f"{one.driver_in_words}: no mask is wrong by that, but much is computed twice: one of them is enough"
+            for one, goes_on in states
+            if goes_on or (goes_on is None and one is others[-1])
+        ]
 
     def add(self, result: PartResult, round_number: int) -> None:
         """Add the result of a part."""

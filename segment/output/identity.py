@@ -81,8 +81,14 @@ def is_resumable(ledger: Ledger, run: Mapping[str, Any], identity: Mapping[str, 
     if run["fingerprint"] == fingerprint_of(identity):
         return True
     if not ledger.has_masks():
-        if _is_abandoned(ledger):
+        attempts = read_attempts(ledger)
+        if attempts and all(attempt.ended for attempt in attempts):
             return False
+        if running := [attempt.driver_in_words for attempt in attempts if attempt.goes_on]:
+            raise UsageError(
+                f"another run is at work at {shown(ledger.output)}, with other settings, since "
+                f"{' and '.join(running)}: choose another output"
+            )
         raise UsageError(
             f"another run is starting at {shown(ledger.output)}, or was killed before its first commit. If no run "
             f"is active there, delete {shown(ledger.url('run.json'))} and run again; else choose another output"
@@ -94,9 +100,3 @@ def is_resumable(ledger: Ledger, run: Mapping[str, Any], identity: Mapping[str, 
         f"{shown(ledger.output)} holds another run; its masks would mix with these:\n{lines}\n"
         f"Choose another output, {other}."
     )
-
-
-def _is_abandoned(ledger: Ledger) -> bool:
-    """Whether there were attempts at the run and all of them ended."""
-    attempts = read_attempts(ledger)
-    return bool(attempts) and all(attempt.ended for attempt in attempts)

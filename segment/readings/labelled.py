@@ -25,9 +25,10 @@ from segment.models.card_input import Input
 from segment.models.classes import VOID, Classes
 from segment.readings.numbering import UNKNOWN, Numbering, decoded, numberings
 from segment.store.client import Store
-from segment.store.names import by_kind
+from segment.store.names import by_kind, shown
 
 _TRIES = 4  # images that are read for each one wanted
+_NAMED = 6  # classes that a message names
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ class LabelledImages:
             )
         self.of = len(places)
         self.unusable: Counter[str] = Counter()
-        self._job, self._entry, self._store = job, card.input, store
+        self._job, self._entry, self._store, self._names = job, card.input, store, card.classes.names
         self._decoder = LabelDecoder(
             card.classes, job.label_encoding, job.label_remap, allow_lossy=job.allow_lossy_labels
         )
@@ -116,8 +117,10 @@ class LabelledImages:
 
     @property
     def reasons(self) -> str:
-        """Why images were left out, a line for each kind."""
-        return by_kind(self.unusable)
+        """Why images were left out, a line for each kind, and the classes of which their labels are not."""
+        names = [f"{index} {shown(name)}" for index, name in enumerate(self._names)]
+        told = f"\nclasses of the card: {', '.join(names[:_NAMED])}{', ...' * (len(names) > _NAMED)}"
+        return by_kind(self.unusable) + told * any(reason.startswith("label_value:") for reason in self.unusable)
 
     def _readable(self, tries: int) -> Iterator[_Read]:
         for place in itertools.islice(self._places, tries):

@@ -15,6 +15,7 @@ from rich.text import Text
 from segment.errors import StoreError
 from segment.inputs.findings import by_reason, choice_in_words
 from segment.metrics.boundary import BoundaryScore
+from segment.metrics.conventions import BOTH_LEFT_OUT
 from segment.output.attempts import Attempt, count_over_attempts, read_attempts
 from segment.output.audit import Audit
 from segment.output.ledger import Ledger
@@ -166,7 +167,7 @@ def _conventions(report: RunReport, console: Console) -> None:
 
 def accuracies(report: RunReport) -> list[tuple[str, float | None, str]]:
     """Return pixel accuracies as (name, share, figure with its interval): one, or two where OMZ's is another one."""
-    own_is_omz = report.card.metric.convention in ("omz", "image-mean")
+    own_is_omz = report.card.metric.convention in BOTH_LEFT_OUT
     ours = ("pixel accuracy", report.pixel_accuracy, "" if own_is_omz else "pixel_accuracy")
     if report.omz_pixel_accuracy != report.pixel_accuracy:
         return [ours, ("pixel accuracy, omz", report.omz_pixel_accuracy, "pixel_accuracy" if own_is_omz else "")]
@@ -284,7 +285,11 @@ def _attempts_in_words(attempts: Sequence[Attempt], *, has_work: bool) -> str:
     words = count(len(attempts), "attempt")
     if not has_work:
         return words
+    if running := [attempt.driver_in_words for attempt in attempts if attempt.goes_on]:
+        return f"{words}: at work since {' and '.join(running)}"
     if attempts[-1].ended:
         return f"{words}, ended: the same `segment run` resumes the run"
     which = "it" if len(attempts) == 1 else "the last one"
-    return f"{words}: {which} goes on, or was killed and the same `segment run` resumes the run"
+    if attempts[-1].goes_on is None:
+        return f"{words}: {which} goes on, or was killed and the same `segment run` resumes the run"
+    return f"{words}: {which} was killed, the same `segment run` resumes the run"

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from segment.metrics.bootstrap import LEVEL, bounds_of
-from segment.metrics.conventions import defined
+from segment.metrics.conventions import BOTH_LEFT_OUT, defined
 from segment.report.aggregate import RunReport
 from segment.report.console import print_boundary
 from segment.report.fitting import print_line, print_rows
@@ -20,7 +20,7 @@ from segment.report.run_score import RunScore
 from segment.report.spreadsheet import csv_text
 from segment.scores.boundaries import boundary_json, boundary_of_class
 from segment.scores.paired import OF_CLASS
-from segment.scores.scored import Scored
+from segment.scores.scored import Protocol, Scored
 from segment.store.foreign_text import in_markdown
 from segment.store.names import count, shown
 
@@ -34,12 +34,18 @@ NAMES = {
 }
 
 
-def _figure_row(name: str, scored: Scored) -> list[str]:
+def figure_name(name: str, protocol: Protocol) -> str:
+    """Return the name of a figure; that of Open Model Zoo's pixel accuracy says so, as runs lead with the usual one."""
+    is_omz = protocol.convention in BOTH_LEFT_OUT and protocol.grouping.ignored
+    return f"{NAMES[name]}, omz" if name == "pixel_accuracy" and is_omz else NAMES[name]
+
+
+def _figure_row(name: str, scored: Scored, protocol: Protocol) -> list[str]:
     value, bounds = scored.figures[name], scored.intervals.get(name)
     if name == "kappa":  # no share
         shown_bounds = f"{bounds.low:.3f} to {bounds.high:.3f}" if bounds else ""
-        return [NAMES[name], "-" if math.isnan(value) else f"{value:.4f}", shown_bounds]
-    return [f"{NAMES[name]} %", percent(value), span(bounds)]
+        return [figure_name(name, protocol), "-" if math.isnan(value) else f"{value:.4f}", shown_bounds]
+    return [f"{figure_name(name, protocol)} %", percent(value), span(bounds)]
 
 
 def headline(found: RunScore) -> str:
@@ -173,7 +179,7 @@ def _interval_title(found: RunScore) -> str:
 
 
 def _figure_rows(found: RunScore) -> list[list[str]]:
-    return [_figure_row(name, found.overall) for name in found.overall.figures]
+    return [_figure_row(name, found.overall, found.protocol) for name in found.overall.figures]
 
 
 def _class_rows(found: RunScore) -> Iterator[tuple[str, list[str]]]:

@@ -7,11 +7,10 @@ kills workers ends as one error row and costs no other image.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 
 from segment.engines import Engine, Isolation
@@ -25,15 +24,14 @@ from segment.output.plan import Plan
 from segment.output.remarks import remark_lines
 from segment.output.results import PartResult
 from segment.pipeline.stages import Task
-from segment.progress import Progress, Tally, clock_time, ticking
+from segment.progress import Progress, Tally, ticking
 from segment.runs.error_limits import refuse_hopeless
 from segment.runs.forecast import forecast
 from segment.runs.growth import PlanGrowth, planned_so_far
-from segment.store.names import count, rate
+from segment.store.names import count
 from segment.store.request_errors import RESUMABLE
 
 _ROUNDS: tuple[Isolation, ...] = ("none", "part", "image")
-_RATE_AFTER = 30.0  # seconds of work after which the measured rate is reported once
 _FAILURES_IN_A_ROW = 5  # after this many failed parts without a success the store or the input is gone
 
 
@@ -55,7 +53,6 @@ class Rounds:
     progress: Progress
     max_error_rate: float
     index: Callable[[Spread, Unindexed, int], Discovery]
-    _has_reported_rate: bool = field(default=False, init=False)
 
     def run(self, engine: Callable[[], Engine]) -> bool:
         """Run rounds until every part is committed; `engine` is called only if a part is not.
@@ -88,6 +85,8 @@ class Rounds:
             images=tally.images - tally.done,
             expected_memory=expected.memory,
         )
+        for line in record.others():
+            self.progress.note(line)
         self.progress.begin(tally)
         try:
             with (
@@ -173,13 +172,6 @@ class Rounds:
         title = f"{self.task.card.name} · {engine} · {runtime.name} {runtime.device} {runtime.precision}"
         return Tally(self.task.card, images, done, done, workers, title, is_estimate)
 
-    def _report_rate_once(self, tally: Tally) -> None:
-        if tally.first_at is None or time.monotonic() - tally.first_at < _RATE_AFTER or self._has_reported_rate:
-            return
-        self._has_reported_rate = True
-        if tally.eta is not None and tally.done < tally.images:
-            self.progress.note(f"measured: {rate(tally.rate)} images/s, {clock_time(tally.eta)} to go")
-
     def _round(
         self,
         engine: Engine,
@@ -203,7 +195,6 @@ class Rounds:
                     self.ledger.digests.made(*result.objects)
                 tally.add(result)
                 self.progress.update(tally)
-                self._report_rate_once(tally)
                 statistics.add(result)
                 if not result.input_changed:
                     failures = failures + 1 if result.failure else 0

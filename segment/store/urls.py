@@ -18,19 +18,21 @@ PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 # `https://token@host` contains a secret, `abfs://container@account` does not.
 # `s3:/bucket/a`, `s3:bucket/a`, `s3//bucket/a`: as paths, what is meant for a bucket would go to this machine's disk.
 _ALMOST_URL = re.compile(r"(s3a?|gs|gcs|az|abfss?|https?|file)(?::/?|//)(?!/)", re.IGNORECASE)
+_LOCAL = re.compile(r"^(?:file:/(?!/)|file://localhost/)", re.IGNORECASE)  # other forms of `file:///`, by RFC 8089
 CREDENTIALS = re.compile(r"(://)(?:[^/\s:]*:[^/\s]*@|[^/\s:]*:(?!\d+(?:/|$))[^@\s]*@)|(https?://)[^/?#\s]*@")
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` starts with a protocol such as `s3://`."""
-    return PROTOCOL.match(text) is not None
+    """Whether `text` starts with a protocol such as `s3://`, or with `file:/`."""
+    return bool(PROTOCOL.match(text) or _LOCAL.match(text))
 
 
 def to_url(reference: str) -> str:
     """Return a path or URL as an absolute URL without a trailing slash; a local path becomes `file:///...`.
 
     Raises:
-        UsageError: empty, almost a URL, or one with credentials (`user:secret@`), which logs and outputs would show.
+        UsageError: empty, almost a URL, a relative one of a file, or one with credentials (`user:secret@`), which logs
+            and outputs would show.
     """
     if not reference:
         raise UsageError("an empty string is not a path or URL")
@@ -39,6 +41,7 @@ def to_url(reference: str) -> str:
             f"{redact_url(reference)}: credentials in a URL would end up in logs and outputs. Give them by environment "
             "(AWS_ACCESS_KEY_ID ...), profile, or --storage-option key=... secret=..."
         )
+    reference = _LOCAL.sub("file:///", reference)
     if not is_url(reference):
         if meant := _ALMOST_URL.match(reference):
             raise UsageError(
@@ -48,6 +51,10 @@ def to_url(reference: str) -> str:
     protocol, rest = reference.split("://", 1)
     protocol = protocol.lower()
     if protocol in ("file", "local"):  # two names of one thing in fsspec
+        if not rest.startswith("/"):
+            raise UsageError(
+                f"{reference}: an absolute path has three slashes, {protocol}:///, a relative one no {protocol}://"
+            )
         return "file://" + os.path.abspath(rest)
     return f"{protocol}://{rest.rstrip('/')}"
 

@@ -225,9 +225,7 @@ def test_the_report_in_every_format(segment: Call, place: Place) -> None:
 def test_a_report_takes_the_prices_of_a_job(segment: Call, place: Place, price: str) -> None:
     called = segment("report", str(place.output), "--price-per-hour", price)
     assert (called.code, called.out) == (2, "")
-    assert called.err == (
-        f"error: segment report:\n  --price-per-hour: expected a number above 0, not {float(price)}\n"
-    )
+    assert called.err == (f"error: segment report:\n  --price-per-hour: expected a number above 0, not '{price}'\n")
 
 
 def test_a_report_where_there_is_no_run(segment: Call, tmp_path: Path) -> None:
@@ -275,7 +273,7 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
         ("run in out -m x --workers many", "workers: expected a whole number from 1 up or MIN:MAX, not 'many'"),
         ("run in out -m x --batch-size 0", "  --batch-size: "),
         ("run in out -m x --part-size -1", "  --part-size: "),
-        ("run in out -m x --max-error-rate 2", "  --max-error-rate: expected a number from 0 to 1, not 2.0"),
+        ("run in out -m x --max-error-rate 2", "  --max-error-rate: expected a number from 0 to 1, not '2'"),
         (
             "run in out -m x --label-remap 7",
             "--label-remap takes KEY=VALUE, for example --label-remap 64,0,128=Vehicle",
@@ -317,8 +315,13 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
         ("export out to -f pgn", "--format: expected one of 'png', 'voc', "),
         ("export out to -f pgn", "not 'pgn'. Did you mean 'png'?\n"),
         # typer 0.27 goes on with the value, and with both limits
-        ("overlay out --worst many", "--worst: expected a whole number"),
-        ("overlay out --opacity much", "--opacity: expected a number"),
+        ("overlay out --worst many", "--worst: expected a whole number, not 'many'"),
+        ("overlay out --opacity much", "--opacity: expected a number, not 'much'"),
+        (
+            "run in out -m x --stall-timeout 5m",
+            "  --stall-timeout: expected a number of seconds above 0, such as 300, not '5m'",
+        ),
+        ("run in out -m x --limit 5k", "  --limit: expected a whole number from 1 up, not '5k'"),
         ("plan in --images 0", "--images: expected 1 or more"),
         ("demo --scenes 99", "--scenes: expected "),
         ("models show", "error: segment models show: NAME is missing\n"),
@@ -507,7 +510,7 @@ def test_a_job_in_python_checks_its_values() -> None:
         "engine": ("rey", "expected 'auto', 'local' or 'ray', not 'rey'. Did you mean 'ray'?"),
         "label_remap": ({"7": [1]}, "expected text or a whole number"),
         "storage_options": ("secret=1", "expected a table"),
-        "stall_timeout": (0, "expected a number above 0, not 0"),
+        "stall_timeout": (0, "expected a number of seconds above 0, such as 300, not 0"),
     }
     for name, (value, text) in wrong.items():
         with pytest.raises(UsageError) as caught:

@@ -628,6 +628,7 @@ def test_a_signature_belongs_to_an_http_url() -> None:
         assert "HUSH" not in str(caught.value)
     assert absolute_url(signed, "https://host/d") == f"https://host/d/{signed}"
     assert absolute_url("./x/../what?.png", "s3://bucket/d") == "s3://bucket/d/what?.png"
+    assert absolute_url("file:/x/a.png", "file:///d") == "file:///x/a.png"
 
 
 @pytest.mark.parametrize("reference", ["i/a.png?X-Amz-Signature=HUSH", "s3://me:HUSH@bucket/a.png", "http:///a.png"])

@@ -182,13 +182,19 @@ def test_a_card_in_the_root_folder() -> None:
     assert parse_card(CARD, base="file:///").weights[0].url == "file:///mine.onnx"
 
 
-def test_no_such_card(tmp_path: Path, web: Web) -> None:
+def test_no_such_card(tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UsageError, match=r"named 'unet-camvid-0001'\. Did you mean 'unet-camvid-onnx-0001'\?.*`segment models`"
     ):
         load_card("unet-camvid-0001")
     with pytest.raises(UsageError, match=r"no model card named 'zzz'\. `segment models` lists"):
         load_card("zzz")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zzz.toml").touch()
+    with pytest.raises(UsageError, match=r"named 'zzz'\. Did you mean 'zzz\.toml'\? "):
+        load_card("zzz")
+    with pytest.raises(UsageError, match="no model card named 'zzzz"):
+        load_card(4000 * "z")
     for reference in (f"{tmp_path}/none.toml", f"{web.url}/none.toml"):
         with pytest.raises(UsageError, match=r"no model card at .*/none\.toml"):
             load_card(reference)

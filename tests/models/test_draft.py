@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from segment.drafts.drafting import draft_card
 from segment.drafts.exporters import read_hints
-from segment.drafts.trial import Trial, Tried, picture_of
+from segment.drafts.trial import Trial, Tried, picture_of, read_images
 from segment.errors import ModelError, UsageError
 from segment.images import codec
 from segment.images.drawing import legend
@@ -110,6 +110,13 @@ def test_images_are_segmented_and_drawn(segment: Call, model: Path, tmp_path: Pa
     assert "2 generated images and 3 of yours" in drafted.err
     drawn = codec.decode(picture.read_bytes(), 10**7)
     assert drawn.shape[1] == 2 * 320 + 3 * 6
+
+
+def test_images_of_a_folder_are_spread_over_it(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / f"{number}.png").write_bytes(codec.encode_png(np.zeros((2, 2, 3), np.uint8)))
+    assert [name for name, _ in read_images(str(tmp_path), Store())] == ["0.png", "3.png", "6.png"]
+    assert [name for name, _ in read_images(str(tmp_path / "9.png"), Store())] == ["9.png"]
 
 
 def test_the_picture_ends_with_the_classes_seen_and_their_colours(tmp_path: Path) -> None:

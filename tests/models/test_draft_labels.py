@@ -58,6 +58,8 @@ def test_labels_decide_guesses(segment: Call, model: Path, tmp_path: Path) -> No
     assert "; guessed was RGB, ImageNet (" in drafted.err
     assert "0.png: " in drafted.err
     assert "guessed, check them: resize; classes\n" in drafted.err  # no image here has a border
+    run = f"segment run {data['input']} OUTPUT --model {model}.toml --labels {data['labels']}"
+    assert drafted.err.endswith(f"note: run it by `{run}`\n")
 
 
 def test_numbers_of_labels_are_told(segment: Call, model: Path, tmp_path: Path) -> None:
@@ -70,6 +72,9 @@ def test_numbers_of_labels_are_told(segment: Call, model: Path, tmp_path: Path) 
     assert f"read the labels so, in a job file: {remap}" in drafted.err
     assert "the labels are numbered from 1, 0 ignored" in drafted.out
     assert 'channels = "BGR"' in drafted.out
+    to = segment("models", "draft", str(model), data["input"], "--labels", data["labels"], "--to", f"{model}.toml")
+    flags = "--label-remap 0=ignore --label-remap 1=0 --label-remap 2=1 --label-remap 3=2 --label-remap 4=3"
+    assert to.err.endswith(f" --model {model}.toml --labels {data['labels']} {flags}`\n")
 
 
 def test_labels_that_say_nothing_leave_guesses(segment: Call, model: Path, tmp_path: Path) -> None:
@@ -85,6 +90,17 @@ def test_labels_that_say_nothing_leave_guesses(segment: Call, model: Path, tmp_p
     assert "nothing can be said: no reading is above chance level" in drafted.err
     assert "measured" not in drafted.out
     assert "guessed, check them: channels; maximum, mean, std" in drafted.err
+
+
+def test_labels_of_other_classes_are_told_with_those_of_the_card(segment: Call, model: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", model, shift=90)
+
+    drafted = segment("models", "draft", str(model), data["input"], "--labels", data["labels"])
+
+    assert drafted.code == 2
+    assert "none of the labelled images can be used" in drafted.err
+    assert "\nclasses of the card: 0 class-0, 1 class-1, " in drafted.err
+    assert drafted.err.endswith("\nWithout --labels the card is drafted, and holds guesses\n")
 
 
 def test_options_that_need_others(segment: Call, model: Path) -> None:

@@ -285,6 +285,8 @@ def test_where_nothing_can_be_said(segment: Call, data: dict[str, Any], model: P
     assert unusable.code == 2
     assert "none of the labelled images can be used" in unusable.err
     assert "6 x label_value: " in unusable.err
+    names = load_card(str(card)).classes.names
+    assert unusable.err.endswith(f"\nclasses of the card: {', '.join(f'{n} {name}' for n, name in enumerate(names))}\n")
 
     other = items(load_card(str(card)), 7)
     mixed = [Item(one.name, one.image, two.label) for one, two in zip(other, [*other[1:], other[0]], strict=True)]

@@ -437,6 +437,22 @@ def test_the_formats_say_the_same(place: Place, segment: Call) -> None:
     assert "| Ground |" in markdown
 
 
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ([], "pixel accuracy, omz %"),
+        (["--convention=cityscapes"], "pixel accuracy %"),
+        (["--ignore=none"], "pixel accuracy %"),
+    ],
+)
+def test_a_pixel_accuracy_is_named_alike_everywhere(place: Place, segment: Call, flags: list[str], name: str) -> None:
+    """Runs lead with that of all labelled pixels; `omz` leaves out those that are predicted as an ignored class."""
+    output = str(place.output)
+    for command in (["score", output], ["compare", output, output]):
+        lines = segment(*command, *flags, "--resamples=0").out.splitlines()
+        assert [line.split("  ")[0] for line in lines if line.startswith("pixel accuracy")] == [name]
+
+
 def test_a_wrong_question_is_told_and_ends_with_2(place: Place, segment: Call) -> None:
     for flags, words in (
         (["--ignore", "Skyy"], "error: ignore: no class 'Skyy'. Did you mean 'Sky'?"),

@@ -39,6 +39,8 @@ LOCAL_ODD = [*ODD, "new\nline.png", "tab\t.png", os.fsdecode(b"not-utf8-\xff.png
         ("/data/a b%20.png", "file:///data/a b%20.png"),
         ("/data/../a/./b/", "file:///a/b"),
         ("file:///data/x/", "file:///data/x"),
+        ("file:/data/x/", "file:///data/x"),
+        ("FILE://localhost/data/x", "file:///data/x"),
         ("s3://bucket/a/", "s3://bucket/a"),
         ("s3://bucket", "s3://bucket"),
         ("http://host:8080/a@b", "http://host:8080/a@b"),
@@ -60,10 +62,15 @@ def test_to_url_of_relative_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert to_url("~0/x.png") == f"file://{tmp_path}/~0/x.png"  # no such user
     with pytest.raises(UsageError, match="an empty string is not a path or URL"):
         to_url("")
-    for almost in ("s3:/bucket/out", "S3:bucket/out", "gs//bucket", "az:/KEY:HUSH@x", "https:/host/a", "file:/data/x"):
+    for almost in ("s3:/bucket/out", "S3:bucket/out", "gs//bucket", "az:/KEY:HUSH@x", "https:/host/a", "file:data/x"):
         with pytest.raises(UsageError, match=r"no URL: those begin with [a-zA-Z0-9]+://") as caught:
             to_url(almost)
         assert "HUSH" not in str(caught.value)
+    for relative in ("file://data/x", "local://data/x", "file://~/x", "file://"):
+        with pytest.raises(
+            UsageError, match=r"an absolute path has three slashes, (file|local):///, a relative one no "
+        ):
+            to_url(relative)
     for path in ("./s3:/bucket", "s3", "s3/out", "/data/s3:/x", "gsx:/a", "az-photos//a", "C:/a"):
         assert to_url(path).startswith("file:///")
 

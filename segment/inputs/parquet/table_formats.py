@@ -16,7 +16,7 @@ from segment.inputs.findings import Findings
 from segment.inputs.parquet.bounded_reads import BoundedFile, read_row_group
 from segment.store.client import Entry, Store
 from segment.store.names import basename, count, shown
-from segment.store.urls import is_url, join_url, parent_url, relative_url
+from segment.store.urls import join_url, parent_url, relative_url
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
@@ -129,7 +129,7 @@ def _delta_files(table: str, log: Sequence[str], store: Store) -> set[str] | Non
             f"{shown(table)} is a Delta table, and {count(marked, 'file holds', 'files hold')} rows that are removed "
             "by deletion vectors, which are not read. Remove them from the files with REORG TABLE ... APPLY (PURGE)"
         )
-    return {path if is_url(path) else join_url(table, path) for path, _ in held}
+    return {join_url(table, path) for path, _ in held}
 
 
 def _replayed(log: Sequence[str], store: Store) -> dict[tuple[str, str], bool]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from segment.metrics.boundary import BoundaryScore
 from segment.report.percents import number_texts, percent, points, points_span
-from segment.report.score_formats import NAMES
+from segment.report.score_formats import figure_name
 from segment.scores.paired import Change, PairedBoundaries
 from segment.store.names import shown
 
@@ -64,7 +64,7 @@ def figure_lines(found: Against) -> Iterator[ChangeLine]:
         return
     for name, change in scores.changes.items():
         a, b = scores.a.figures[name], scores.b.figures[name]
-        yield ChangeLine(NAMES[name], a, b, change, is_share=name != "kappa")
+        yield ChangeLine(figure_name(name, found.protocols[0]), a, b, change, is_share=name != "kappa")
     if scores.boundary:
         yield _of_boundary(BOUNDARY, scores.boundary)
 
