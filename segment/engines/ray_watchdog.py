@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from segment.engines.ray_cluster import HeadLost
+from segment.engines.ray_cluster import HeadLost, only_on
 from segment.engines.ray_heartbeats import MonitorActor, WorkerHealth
 from segment.errors import SegmentError, StoreError
 from segment.pipeline.stall import StallTimeout
@@ -119,10 +119,9 @@ class Watchdog:
 
 def _kill_on(node: str, pid: int) -> None:
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     kill = ray.remote(num_cpus=0, max_retries=0)(_kill_worker)
-    kill.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(pid)
+    kill.options(scheduling_strategy=only_on(node)).remote(pid)
 
 
 def _kill_worker(pid: int) -> None:

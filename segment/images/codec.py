@@ -15,7 +15,7 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images import headers
-from segment.images.decoder_stderr import DecoderMessages, capture_decoder_stderr
+from segment.images.decoder_stderr import capture_decoder_stderr
 from segment.images.excess import check_structure, check_work
 from segment.images.magic import image_format
 from segment.images.mask_png import mask_size
@@ -84,22 +84,22 @@ def decode_picture(data: bytes, max_pixels: int, fit: Fit | None = None) -> Pict
         with told_as("undecodable"):
             copy = segments.excerpt()
         as_copied = _header(copy)
-        pixels, messages = _with_pillow(as_copied) if _is_left_to_pillow(as_copied) else _with_opencv(copy)
+        pixels, damage = _with_pillow(as_copied) if _is_left_to_pillow(as_copied) else _with_opencv(copy)
         pixels = headers.apply_orientation(segments.inside(pixels), orientation)
         remarks += ("image_sparse",) if segments.is_sparse else ()
     elif _is_left_to_pillow(header):
-        pixels, messages = _with_pillow(header)
+        pixels, damage = _with_pillow(header)
     elif header.format in _JPEGS:
         size = headers.upright_size(header, orientation)
         if fit and (reduction := _reduction(size, fit(size))) > 1:
             reduced_from = size
-        pixels, messages = _jpeg(data, (header.height, header.width), reduction)
+        pixels, damage = _jpeg(data, (header.height, header.width), reduction)
         pixels = headers.apply_orientation(pixels, orientation)
     else:
-        pixels, messages = _with_opencv(data)
+        pixels, damage = _with_opencv(data)
         if not headers.has_orientation_tag(header):
             pixels = headers.apply_orientation(pixels, orientation)
-    if messages.damage:
+    if damage:
         remarks += ("image_damaged",)
     return Picture(pixels, orientation, remarks, reduced_from)
 
@@ -110,7 +110,7 @@ def _reduction(size: tuple[int, int], fit: tuple[int, int]) -> int:
     return max(fitting, default=1)
 
 
-def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[np.uint8], DecoderMessages]:
+def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode a JPEG as it is stored, `size` (height, width), at 1/`reduction` of it.
 
     libjpeg-turbo alone gives the pixels of OpenCV in three quarters of the time. What it does not decode without a
@@ -118,7 +118,7 @@ def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[n
     """
     height, width = (-(-side // reduction) for side in size)
     try:
-        return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width), DecoderMessages()
+        return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width), []
     except ValueError:
         return _with_opencv(data, _REDUCED[reduction])
 
@@ -169,10 +169,10 @@ def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]
         return 1, ("image_exif_damaged",)
 
 
-def _with_opencv(data: bytes, reduced: int = 0) -> tuple[NDArray[np.uint8], DecoderMessages]:
+def _with_opencv(data: bytes, reduced: int = 0) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode without applying the orientation, except that of a TIFF tag; `reduced`: a flag of OpenCV."""
     how = reduced | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    with capture_decoder_stderr() as messages:
+    with capture_decoder_stderr() as damage:
         try:
             pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), how)
         except cv2.error as error:
@@ -180,14 +180,14 @@ def _with_opencv(data: bytes, reduced: int = 0) -> tuple[NDArray[np.uint8], Deco
     if pixels is None or pixels.dtype != np.uint8:
         unread = headers.unread_pixels(data)
         raise SampleError("pixel_format" if unread else "undecodable", unread)
-    return np.asarray(pixels, dtype=np.uint8), messages
+    return np.asarray(pixels, dtype=np.uint8), damage
 
 
-def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], DecoderMessages]:
+def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode with Pillow, which applies the orientation on loading."""
-    with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
+    with capture_decoder_stderr() as damage, headers.pixel_limit.lifted():
         try:
-            return np.asarray(header.convert("RGB")), messages
+            return np.asarray(header.convert("RGB")), damage
         except Exception as error:  # as above
             raise SampleError("undecodable") from error
 

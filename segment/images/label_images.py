@@ -37,7 +37,7 @@ def read_label(
     """
     if not data:
         raise SampleError("label_empty")
-    with told_as("label_undecodable"), capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
+    with told_as("label_undecodable"), capture_decoder_stderr() as damage, headers.pixel_limit.lifted():
         try:
             with _named_label():
                 segments = segments_to_copy(data)
@@ -59,7 +59,7 @@ def read_label(
             raise
         except Exception as error:  # Pillow raises many types on damaged files
             raise SampleError("label_undecodable") from error
-    if messages.damage:
+    if damage:
         remarks += ("label_damaged",)
     return pixels, remarks + turning_remarks(orientation, image_orientation)
 

@@ -87,12 +87,12 @@ def lossless_bytes(label: Image.Image, *, allow_lossy: bool) -> bytes:
 
 def _load(image: Image.Image, code: str) -> bool:
     """Decode, and return whether a decoder reports damage. Raises SampleError with this code."""
-    with capture_decoder_stderr() as messages:
+    with capture_decoder_stderr() as damage:
         try:
             image.load()
         except Exception:  # Pillow raises many types on damaged files
             raise SampleError(code) from None
-    return bool(messages.damage)
+    return bool(damage)
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

@@ -135,7 +135,7 @@ class TiffLabel:
             return self._windows.read(top, left, height, width)
 
     def _decode(self, excerpt: bytes) -> NDArray[np.uint8]:
-        with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
+        with capture_decoder_stderr() as damage, headers.pixel_limit.lifted():
             try:
                 header = headers.open_header(excerpt)
                 pixels = read_label_pixels(header, excerpt, 1, as_colour=self._decoder.reads_colours)
@@ -143,7 +143,7 @@ class TiffLabel:
                 raise
             except Exception as error:  # Pillow raises many types on damaged files
                 raise SampleError("label_undecodable") from error
-        if messages.damage and "label_damaged" not in self.remarks:
+        if damage and "label_damaged" not in self.remarks:
             self.remarks += ("label_damaged",)
         self._palette = pixels.palette
         found = pixels.values if pixels.colours is None else pixels.colours

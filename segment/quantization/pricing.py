@@ -46,7 +46,7 @@ class Priced:
         """The price on each runtime, as a card holds it."""
         return [
             Price(
-                runtime=runtime_in_words(one.b.report.run["contract"]["runtime"]),
+                runtime="{name} {version}, {precision}".format(**one.b.report.run["contract"]["runtime"]),
                 images=len(one.pairs),
                 agreement=one.agreement or 0.0,
                 miou_before=one.overall.scores.a.miou if one.overall.scores else None,
@@ -54,11 +54,6 @@ class Priced:
             )
             for one in self.comparison.against
         ]
-
-
-def runtime_in_words(runtime: dict[str, str]) -> str:
-    """Return the runtime of a `run.json` in words."""
-    return f"{runtime['name']} {runtime['version']}, {runtime['precision']}"
 
 
 def served_by(job: Job, weights_format: Format) -> list[Runtime]:

@@ -42,12 +42,12 @@ def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration) -
         ModelError: card and graph do not match, or the graph cannot be quantised.
     """
     size = calibration[0].shape[1:3]
-    part = Surgeon(card.at((size[0], size[1])), weights.graph).part
-    reader = _Reader(NetworkInputs(card, part.entry, calibration), part.entry.name)
+    whole = Surgeon(card.at((size[0], size[1])), weights.graph)
+    reader = _Reader(NetworkInputs(card, whole.entry, calibration), whole.entry.name)
     with TemporaryFolder() as folder, _without_words():
         source, prepared, quantised = (folder.path / f"{name}.onnx" for name in ("source", "prepared", "quantised"))
         try:
-            onnx.save_model(_modern(part.model, part.opset), source)
+            onnx.save_model(_modern(whole.model, whole.opset), source)
             quant_pre_process(source, prepared, skip_symbolic_shape=True)  # given a model it loses stored tensors
             quantize_static(
                 prepared,

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from segment.report import charts, wording
 from segment.report.percents import span
 from segment.store.foreign_text import in_html
+from segment.store.names import shown
 
 
 def render_template(
@@ -77,5 +78,6 @@ def _environment() -> Environment:
         loader=FunctionLoader(_file),
     )  # fmt: skip
     environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS}
-    environment.filters |= {"span": span, "ticks": charts.ticks, "compact_json": _compact_json, "code": _code}
+    environment.filters |= {"span": span, "ticks": charts.ticks, "clean": shown}
+    environment.filters |= {"code": _code, "compact_json": _compact_json}
     return environment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, pairwise
+from itertools import accumulate, groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any, overload
 
@@ -78,7 +78,7 @@ class Entries(Sequence[Entry]):
             return cls(_sorted(found))
         if len(order) > 1:
             sizes = [stop - start for start, stop in zip([0, *found._stops], found._stops, strict=False)]
-            found._order, found._stops = order, _running([sizes[number] for number in order])
+            found._order, found._stops = order, list(accumulate(sizes[number] for number in order))
         return found
 
     def _add(self, piece: Sequence[Entry]) -> None:
@@ -152,11 +152,3 @@ def pieces_of(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     left = iter(entries)
     while piece := list(islice(left, _BATCH)):
         yield piece
-
-
-def _running(sizes: Sequence[int]) -> list[int]:
-    total, sums = 0, []
-    for size in sizes:
-        total += size
-        sums.append(total)
-    return sums

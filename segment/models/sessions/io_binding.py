@@ -11,7 +11,6 @@ import ctypes
 import logging
 import math
 import mmap
-import queue
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.idle import IdlePool
 from segment.models.sessions.predict import Outputs, Run
 
 log = logging.getLogger(__name__)
@@ -76,16 +76,11 @@ def bound_run(
     """
     shapes: list[_Shape] = [(mask_size, np.uint8), ((), np.float32)]
     shapes += [(extras.shape(name, mask_size), np.uint8) for name in extras.outputs]
-    idle: queue.SimpleQueue[_BoundBuffers] = queue.SimpleQueue()
-    for _ in range(_CALLS_IN_FLIGHT):
-        idle.put(_BoundBuffers(session, shapes, pin, batch))
+    idle = IdlePool(lambda: _BoundBuffers(session, shapes, pin, batch), _CALLS_IN_FLIGHT)
 
     def run(images: NDArray[np.uint8]) -> Outputs:
-        buffers = idle.get()
-        try:
+        with idle.borrowed() as buffers:
             return buffers.run(images)
-        finally:
-            idle.put(buffers)
 
     def run_split(images: NDArray[np.uint8]) -> Outputs:
         assert batch is not None

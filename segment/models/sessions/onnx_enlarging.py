@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
-from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
+from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, class_axes, enlarging_of
 from segment.models.sessions.onnx_nodes import Nodes
 from segment.models.sessions.onnxfile import constant_of, numbers_of
 from segment.models.sessions.ports import Port, Size
@@ -80,7 +80,7 @@ class GraphScores:
         while node is not None and node.op_type != "Resize":
             if node.op_type == "Transpose" and (order := list(_attribute(node, "perm", ()))):
                 layout = "".join(layout[order.index(axis)] for axis in range(len(order)))
-            elif node.op_type == "Softmax" and not softmax and _attribute(node, "axis", None) in _axes_of(layout):
+            elif node.op_type == "Softmax" and not softmax and _attribute(node, "axis", None) in class_axes(layout):
                 softmax = True
             elif not _casts_to(node, _FLOATS) and node.op_type != "Identity":
                 return None
@@ -120,12 +120,6 @@ class GraphScores:
         if name in self._stored:
             return numbers_of(self._stored[name])
         return constant_of(self._makers.get(name)) if name else np.empty(0)
-
-
-def _axes_of(layout: str) -> tuple[int, int]:
-    """Return both numbers of the axis of the classes."""
-    axis = layout.index("C")
-    return axis, axis - len(layout)
 
 
 def _casts_to(node: NodeProto, types: Sequence[int]) -> bool:

@@ -64,7 +64,7 @@ def open_onnxruntime(card: ModelCard, weights: Weights, runtime: Runtime, settin
 
     if is_averaged(card, len(graphs)):
         first, merged = merged_graph(card, weights, graphs, trial)
-        surgeon = Surgeon(merged_card(card), merged, first.part.before)
+        surgeon = Surgeon(merged_card(card), merged, first.before)
     else:
         first = surgeon = Surgeon(card, graphs[0])
 

@@ -5,6 +5,7 @@ Every view and member is a clone. Clones share their constants, and compiled mod
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,9 +120,10 @@ def merged_value(
                 wrong = _check(card, scores, HALF_BEYOND if half else BEYOND)
                 probabilities = ops.add(_activated(card, scores), _penalty(card, wrong))
                 found.append(_flipped(probabilities, 3) if mirrored else probabilities)
-        sums.append((interpolated(_sum(found), size) if view.scale is not None and size else _sum(found), len(found)))
+        total = functools.reduce(ops.add, found)
+        sums.append((interpolated(total, size) if view.scale is not None and size else total, len(found)))
     count = sum(number for _, number in sums)
-    mean = ops.multiply(_sum([total for total, _ in sums]), ops.constant(np.float32(1 / count)))
+    mean = ops.multiply(functools.reduce(ops.add, [total for total, _ in sums]), ops.constant(np.float32(1 / count)))
     return [image], mean.output(0)
 
 
@@ -176,10 +178,3 @@ def _penalty(card: ModelCard, wrong: Any) -> Any:
     valid = ops.less(wrong, ops.constant(np.float32(0.5)))  # false for NaN
     added = ops.select(valid, ops.constant(np.float32(0)), ops.constant(np.float32(penalty(card))))
     return ops.reshape(added, ops.constant(np.array([-1, 1, 1, 1])), special_zero=False)
-
-
-def _sum(values: Sequence[Any]) -> Any:
-    total = values[0]
-    for value in values[1:]:
-        total = ops.add(total, value)
-    return total

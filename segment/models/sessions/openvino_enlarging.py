@@ -9,7 +9,15 @@ import numpy as np
 import openvino
 from openvino import opset15 as ops
 
-from segment.models.sessions.enlarging import CENTRES, Centres, Enlarging, SmallScores, bands_of, enlarging_of
+from segment.models.sessions.enlarging import (
+    CENTRES,
+    Centres,
+    Enlarging,
+    SmallScores,
+    bands_of,
+    class_axes,
+    enlarging_of,
+)
 from segment.models.sessions.openvino_ports import dims_of
 from segment.models.sessions.ports import Size
 from segment.models.sessions.predict import NOT_FINITE
@@ -55,13 +63,6 @@ def best_class(scores: Any, axis: int) -> Any:
     return ops.convert(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), "u8")
 
 
-def best_of_enlarged(small: SmallScores, lowest: float) -> Any:
-    """Return the class of the highest enlarged score as bytes; minus infinity becomes `lowest`."""
-    finite = ops.maximum(small.scores, ops.constant(np.float32(lowest))).output(0)
-    (masks,) = enlarged_outputs(small._replace(scores=finite), lambda scores: [best_class(scores, 1)])
-    return masks
-
-
 def check_of_enlarged(scores: Any, check: Any, limit: float) -> Any:
     """Return the check value of each image, 0 if `check` is None; `NOT_FINITE` where a score is NaN or infinity."""
     finite = ops.convert(ops.less(scores, ops.constant(np.float32(limit))), "f32")  # 0 for NaN
@@ -86,7 +87,7 @@ def graph_scores(value: Any, layout: str) -> SmallScores | None:
         if kind == "Transpose" and (found := _constant(node, 1)) is not None and found.size == len(layout):
             order = found.ravel().tolist()
             layout = "".join(layout[order.index(axis)] for axis in range(len(order)))
-        elif kind == "Softmax" and not softmax and not after and node.get_attributes()["axis"] in _axes_of(layout):
+        elif kind == "Softmax" and not softmax and not after and node.get_attributes()["axis"] in class_axes(layout):
             softmax = True  # it keeps the order of a pixel's scores
         elif kind == "FakeQuantize" and (step := _quantising(node)):
             after.insert(0, step)
@@ -104,12 +105,6 @@ def graph_scores(value: Any, layout: str) -> SmallScores | None:
     if order != [0, 1, 2, 3]:
         scores = ops.transpose(scores, ops.constant(np.array(order))).output(0)
     return SmallScores(scores, enlarging, softmax, tuple(after))
-
-
-def _axes_of(layout: str) -> tuple[int, int]:
-    """Return both numbers of the axis of the classes."""
-    axis = layout.index("C")
-    return axis, axis - len(layout)
 
 
 def _rows(scores: Any, start: int, stop: int) -> Any:

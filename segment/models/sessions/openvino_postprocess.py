@@ -21,7 +21,6 @@ from segment.models.sessions.enlarging import (
 from segment.models.sessions.extras import NOTHING, Extras, ScoreKind, has_range
 from segment.models.sessions.openvino_enlarging import (
     best_class,
-    best_of_enlarged,
     check_of_enlarged,
     enlarged_outputs,
     graph_scores,
@@ -202,7 +201,11 @@ def _postprocess_index(card: ModelCard, index: Any, size: Size | None, half: boo
     if "1" in card.output.pixel_layout:
         index = ops.squeeze(index, ops.constant(np.array([card.output.pixel_layout.index("1")])))
     small = _argmax_scores(index)
-    masks = best_of_enlarged(small, HALF_LOWEST if half else LOWEST) if small else as_type(index, openvino.Type.u8)
+    if small:
+        finite = ops.maximum(small.scores, ops.constant(np.float32(HALF_LOWEST if half else LOWEST))).output(0)
+        (masks,) = enlarged_outputs(small._replace(scores=finite), lambda scores: [best_class(scores, 1)])
+    else:
+        masks = as_type(index, openvino.Type.u8)
     check = None if _is_argmax(index, len(card.classes)) else _check_of_index(card, index)
     if small:
         check = check_of_enlarged(small.scores, check, HALF_BEYOND if half else BEYOND)

@@ -76,7 +76,8 @@ class SanityCheck:
         where = "in the first image and in random images"
         values = self._raw(image[np.newaxis])
         extent = f"from {values.min():g} to {values.max():g}"
-        if self._card.output.kind == "probabilities" and _is_beyond(values):
+        is_beyond = np.isfinite(values).all() and not _looks_probable(values)
+        if self._card.output.kind == "probabilities" and is_beyond:
             return (
                 f"the card says that the graph's output is probabilities, but its values, {extent}, are beyond 0 to 1, "
                 f'{where}: output.kind = "logits"?'
@@ -148,10 +149,6 @@ class SanityCheck:
 
 def _looks_probable(raw: NDArray[np.float32]) -> bool:
     return bool(raw.min() >= 0 and raw.max() <= 1)
-
-
-def _is_beyond(raw: NDArray[np.float32]) -> bool:
-    return bool(np.isfinite(raw).all() and not _looks_probable(raw))
 
 
 def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:

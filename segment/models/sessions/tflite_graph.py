@@ -105,12 +105,9 @@ class TfliteGraph:
     operators: frozenset[str]
     places: tuple[int, int]
 
-    def producer(self, place: int) -> Operator | None:
-        """Return the operator that writes a tensor; None of an input or a constant."""
-        return self._producers.get(place)
-
     @cached_property
-    def _producers(self) -> dict[int, Operator]:
+    def producers(self) -> dict[int, Operator]:
+        """The operator that writes a tensor, which is no input and no constant."""
         return {place: node for node in reversed(self.nodes) for place in node.outputs}
 
     @cached_property
