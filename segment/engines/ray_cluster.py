@@ -106,8 +106,7 @@ def _bounded_init(seconds: float, **how: Any) -> None:
     The thread stays alive, because the kernel ends the processes of a local cluster together with the thread that
     started them. In a thread other than the main one Ray leaves the SIGTERM handler of the caller alone.
 
-    Raises:
-        TimeoutError: it took longer, or is in vain: Ray waits on for a raylet that has died.
+    Raises TimeoutError: it took longer, or is in vain: Ray waits on for a raylet that has died.
     """
     import ray
 
@@ -223,8 +222,7 @@ def last_line(error: BaseException) -> str:
 def within(call: Callable[[], T], seconds: float = _ANSWER_SECONDS) -> T:
     """Return the result of a call to the cluster.
 
-    Raises:
-        HeadLost: it did not return in time; its thread is left behind.
+    Raises HeadLost: it did not return in time; its thread is left behind.
     """
     with Background("ask") as asker:
         asking = asker.submit(call)

@@ -160,8 +160,7 @@ class MonitorActor:
     def health(self, seconds: float, loading_seconds: float) -> WorkerHealth:
         """See `HeartbeatMonitor.health`.
 
-        Raises:
-            TimeoutError: the actor did not answer; it is restarted, and hears the next heartbeats.
+        Raises TimeoutError: the actor did not answer; it is restarted, and hears the next heartbeats.
         """
         import ray
 

@@ -138,8 +138,7 @@ def _is_left_to_pillow(header: Image.Image) -> bool:
 def checked_header(data: bytes, max_pixels: int) -> tuple[Image.Image, int, tuple[str, ...]]:
     """Return the header of an image that can be decoded, its EXIF orientation, and remarks; no pixel is decoded.
 
-    Raises:
-        SampleError: `not_an_image`, `too_many_pixels`, `pixel_format`, `too_much_work` or `undecodable`.
+    Raises SampleError: `not_an_image`, `too_many_pixels`, `pixel_format`, `too_much_work` or `undecodable`.
     """
     header = _header(data)
     if header.width * header.height > max_pixels:
@@ -230,8 +229,7 @@ def encode_palette_png(mask: NDArray[np.uint8], palette: NDArray[np.uint8], clea
 def decode_mask(data: bytes) -> NDArray[np.uint8]:
     """Decode a PNG written by `mask_png.encode_mask` to `uint8[H, W]`.
 
-    Raises:
-        ValueError: the bytes are none, or are damaged.
+    Raises ValueError: the bytes are none, or are damaged.
     """
     size = mask_size(data)
     with capture_decoder_stderr():

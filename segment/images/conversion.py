@@ -141,8 +141,7 @@ def _encoded(value: object, what: str) -> bytes:
 def _file_of(cell: Mapping[str, Any], what: str) -> bytes:
     """Return the file of a cell that has a path and no bytes, as Hugging Face `datasets` makes of folders.
 
-    Raises:
-        SampleError: `empty`, `missing` or `unreachable`, of a label with `label_` before it.
+    Raises SampleError: `empty`, `missing` or `unreachable`, of a label with `label_` before it.
     """
     prefix = "" if what == "image" else "label_"
     if cell.get("path") is None:

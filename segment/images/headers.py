@@ -84,8 +84,7 @@ os.register_at_fork(after_in_child=pixel_limit.restore)
 def open_header(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
     """Open an image or label with Pillow: size and mode are known, no pixel is decoded. Pillow may raise any error.
 
-    Raises:
-        SampleError: `too_much_work`, before anything else reads the file.
+    Raises SampleError: `too_much_work`, before anything else reads the file.
     """
     check_structure(data)
     with pixel_limit.lifted():

@@ -139,8 +139,7 @@ def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]
 def _check_size(header: Image.Image, image: tuple[int, int], orientation: int, image_orientation: int) -> None:
     """Compare sizes (height, width) before a pixel is decoded.
 
-    Raises:
-        SampleError: `label_size`; the message tells whether an orientation is the cause.
+    Raises SampleError: `label_size`; the message tells whether an orientation is the cause.
     """
     height, width = headers.upright_size(header, orientation)
     if (height, width) == image:

@@ -37,8 +37,7 @@ class LabelRaster(Protocol):
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return the classes of a window inside the image, `uint8[height, width]`; `VOID` where there is none.
 
-        Raises:
-            SampleError: as `LabelDecoder.read`. What was counted of the windows before does not count, then.
+        Raises SampleError: as `LabelDecoder.read`. What was counted of the windows before does not count, then.
         """
         ...
 

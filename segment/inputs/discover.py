@@ -184,8 +184,7 @@ def _visible(found: Found, folders: Sequence[str], options: InputOptions, findin
 def _hidden_folders(found: Found, without: str | None, store: Store, findings: Findings) -> list[str]:
     """Return the folders that are no input: `without`, and outputs of runs of this program, which are counted.
 
-    Raises:
-        UsageError: the input itself is the output of a run.
+    Raises UsageError: the input itself is the output of a run.
     """
     hidden = [without] if without else []
     if found.single:

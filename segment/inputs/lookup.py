@@ -30,8 +30,7 @@ def in_threads(
 ) -> list[B]:
     """Return `[function(item) for item in items]`, computed in up to 16 threads.
 
-    Raises:
-        CancelledError: it was `stopped`, so that the function was not called for all items.
+    Raises CancelledError: it was `stopped`, so that the function was not called for all items.
     """
 
     def call(item: A) -> B:
@@ -48,8 +47,7 @@ def in_threads(
 def look_up(wanted: Iterable[tuple[str, str, Any]], store: Store) -> Iterator[tuple[Any, Entry]]:
     """Yield value and entry of those that exist; see `look_up_sorted`. A device, pipe or socket does not count.
 
-    Raises:
-        StoreError, UsageError: the look-up of one of them fails.
+    Raises StoreError, UsageError: the look-up of one of them fails.
     """
     for _, value, found in look_up_sorted(wanted, store):
         if isinstance(found, Entry):
@@ -61,8 +59,7 @@ def look_up(wanted: Iterable[tuple[str, str, Any]], store: Store) -> Iterator[tu
 def _look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], dict[str, SegmentError]]:
     """Return the entries of those `urls` that exist, and the errors that concern a single object, by URL.
 
-    Raises:
-        StoreError, UsageError: an error that concerns other objects, too.
+    Raises StoreError, UsageError: an error that concerns other objects, too.
     """
     folders: dict[str, set[str]] = defaultdict(set)
     for url in urls:
@@ -155,8 +152,7 @@ def refuse_changed(part: Part, store: Store) -> None:
 
     Every read compares etags where there are any; without them this takes one look-up per part.
 
-    Raises:
-        InputChanged: the object does not exist any more, or has another size.
+    Raises InputChanged: the object does not exist any more, or has another size.
     """
     if part.etag:
         return

@@ -47,8 +47,7 @@ class Found:
 def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa: A002
     """Find the objects of an input. An object or folder of exactly this name takes precedence over a pattern.
 
-    Raises:
-        UsageError: no object is found, or an element of a brace range does not exist.
+    Raises UsageError: no object is found, or an element of a brace range does not exist.
     """
     url = sign_input(input, store)
     if is_http(url) and query_parameters(url):
@@ -99,8 +98,7 @@ def _folder(url: str, store: Store) -> Found | None:
 def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:
     """Return the objects of a brace expansion and the content of its folders.
 
-    Raises:
-        UsageError: one of them does not exist.
+    Raises UsageError: one of them does not exist.
     """
     wanted = sorted((parent_url(url), url, None) for url in urls)
     known = {entry.url: entry for _, entry in look_up(wanted, store)}
@@ -134,8 +132,7 @@ def buckets_of_pattern(url: str) -> list[str]:
 def _expand_braces(url: str) -> Iterator[str]:
     """Expand `{000..099}` (zero padding kept) and `{a,b}`.
 
-    Raises:
-        UsageError: the braces stand for more than `MAX_BRACES` files.
+    Raises UsageError: the braces stand for more than `MAX_BRACES` files.
     """
     total = 1
     for low, high, words in _BRACES.findall(url):

@@ -190,9 +190,8 @@ def _folder_reader(model_url: str, store: Store, report: Progress) -> Callable[[
 def _check_inside(folder: Path, name: str) -> None:
     """Refuse a file that is, or may be, outside the folder.
 
-    Raises:
-        ModelError: a symbolic link leads out of the folder, or the file is a hard link.
-        FileNotFoundError: there is no such regular file.
+    Raises ModelError: a symbolic link leads out of the folder, or the file is a hard link; FileNotFoundError: there is
+    no such regular file.
     """
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):

@@ -119,8 +119,7 @@ class TiledImage:
 def session_extras(card: ModelCard, wanted: Extras) -> Extras:
     """Return what a session gives beside masks: what is wanted, or what tiles are blended by.
 
-    Raises:
-        UsageError: it cannot be had with the card's tiles.
+    Raises UsageError: it cannot be had with the card's tiles.
     """
     tiles = card.input.tiles
     if tiles is None:

@@ -41,9 +41,7 @@ class Place:
 def places_of(input: str, job: Job, store: Store, sample: int | None = None) -> list[Place]:  # noqa: A002
     """Return the images of an input in order, or those that a job with this `sample` segments.
 
-    Raises:
-        UsageError: there are no images.
-        StoreError: the store refused.
+    Raises UsageError: there are no images; StoreError: the store refused.
     """
     options = job.input_options.model_copy(update={"sample": sample})
     return [place for part in discover(input, options, store).parts for place in _alone(part)]

@@ -29,9 +29,7 @@ SETTINGS = "MIXED preset: activations of either sign asymmetric, all others symm
 def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration) -> tuple[bytes, bytes]:
     """Return the bytes of the .xml and the .bin file of a quantised model.
 
-    Raises:
-        UsageError: NNCF is not installed.
-        ModelError: card and graph do not match, or the graph cannot be quantised.
+    Raises UsageError: NNCF is not installed; ModelError: card and graph do not match, or the graph cannot be quantised.
     """
     os.environ.setdefault("NNCF_CI", "1")  # no telemetry: NNCF asks nobody before it tells its authors
     try:

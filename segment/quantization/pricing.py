@@ -59,8 +59,7 @@ class Priced:
 def served_by(job: Job, weights_format: Format) -> list[Runtime]:
     """Return the runtimes that may serve weights of a format: the job's, or both where it names none.
 
-    Raises:
-        UsageError, ModelError: the job names one that cannot.
+    Raises UsageError, ModelError: the job names one that cannot.
     """
     both = job.runtime == "auto" and weights_format == "onnx"
     names = ("openvino", "onnxruntime") if both else (job.runtime,)

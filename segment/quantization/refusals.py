@@ -27,8 +27,7 @@ def check_job(job: Job) -> None:
 def check_source(card: ModelCard, weights: Weights, method: Method) -> None:
     """Refuse weights that cannot be quantised by a method.
 
-    Raises:
-        UsageError, ModelError: the message says why, and what to do.
+    Raises UsageError, ModelError: the message says why, and what to do.
     """
     if len(weights.models) > 1:
         raise UsageError(

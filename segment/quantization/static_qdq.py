@@ -38,8 +38,7 @@ _OPTIONS = {
 def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration) -> bytes:
     """Return the bytes of a quantised model, without what the card's output does not need.
 
-    Raises:
-        ModelError: card and graph do not match, or the graph cannot be quantised.
+    Raises ModelError: card and graph do not match, or the graph cannot be quantised.
     """
     size = calibration[0].shape[1:3]
     whole = Surgeon(card.at((size[0], size[1])), weights.graph)

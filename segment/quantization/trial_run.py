@@ -22,8 +22,7 @@ _OTHER = {"openvino": "onnxruntime", "onnxruntime": "openvino"}
 def try_runtimes(card: Path, runtimes: Sequence[Runtime], images: NDArray[np.uint8]) -> None:
     """Segment images by a card on each runtime, in another process.
 
-    Raises:
-        ModelError: a runtime failed, crashed, or took too long.
+    Raises ModelError: a runtime failed, crashed, or took too long.
     """
     done, end = run_apart(__name__, (str(card), list(runtimes), images), _SECONDS)
     reasons = [*(event["reason"] for event in done), f"the process that tried it {end}"]

@@ -68,8 +68,7 @@ class Bench:
     def evidence(self, reading: Reading, images: Sequence[Labelled]) -> Evidence | None:
         """Return the evidence for a reading; None if the model does not take it.
 
-        Raises:
-            ModelError: it does not take the card as it is.
+        Raises ModelError: it does not take the card as it is.
         """
         card = reading.card(self.card)
         if (reading.channels, reading.scaling) in self.refused:

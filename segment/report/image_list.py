@@ -49,8 +49,7 @@ def list_images(ledger: Ledger, scores: ImageScores) -> ImageList:
     The order is by mIoU, lowest first, then by confidence, then that of the input; error rows come last. Memory holds
     what is listed, and the rows of the parts that are being read.
 
-    Raises:
-        SegmentError: a masks file is damaged or lost.
+    Raises SegmentError: a masks file is damaged or lost.
     """
     order = _order(scores)
     rows: list[tuple[Cell, ...] | None] = [None] * len(order)

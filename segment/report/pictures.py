@@ -62,8 +62,7 @@ class ImageView:
 def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> ImageView:
     """Read the mask of an image, and with `with_source` its source and label if they are unchanged.
 
-    Raises:
-        SegmentError: the masks file is damaged or lost, or the row has no mask.
+    Raises SegmentError: the masks file is damaged or lost, or the row has no mask.
     """
     found = read_part_rows(ledger, row.part.shard, row.whole, _COLUMNS).slice(row.position, 1).to_pylist()[0]
     if found["mask"] is None:

@@ -21,11 +21,8 @@ _AT_ONCE = 64 << 20  # bytes of an object that is read by one request, and kept 
 def fetch(store: Store, url: str) -> BinaryIO:
     """Return an object as a file: the local one, or a copy that is gone when it is closed.
 
-    Raises:
-        FileNotFoundError: there is no such object.
-        TooManyBytes: it is larger than any that this package writes.
-        OSError: it was replaced while it was read.
-        SegmentError: there is no room for the copy.
+    Raises FileNotFoundError: there is no such object; TooManyBytes: it is larger than any that this package writes;
+    OSError: it was replaced while it was read; SegmentError: there is no room for the copy.
     """
     if is_local := url.startswith("file://"):
         file = store.open(url)

@@ -119,8 +119,7 @@ def _undecodable(opened: Opened) -> int:
 def with_header(rows: Rows, name: str) -> Rows:
     """Use the first row as the column names.
 
-    Raises:
-        UsageError: there are no other rows, or a row has more cells than the header.
+    Raises UsageError: there are no other rows, or a row has more cells than the header.
     """
     (first,) = rows.head(1)
     header = [first.cells.get(position, "").strip() for position in rows.names]

@@ -67,8 +67,7 @@ def _samples(
 ) -> Iterator[pa.Table]:
     """Yield some rows of the first, the last and a middle row group, except damaged ones and ones too large to read.
 
-    Raises:
-        UsageError: the file is encrypted; or pyarrow cannot read these fields, and they are `needed`.
+    Raises UsageError: the file is encrypted; or pyarrow cannot read these fields, and they are `needed`.
     """
     metadata, most = opened.metadata, _MOST_LOCAL if url.startswith("file://") else _MOST_REMOTE
     filled = [group for group in range(metadata.num_row_groups) if metadata.row_group(group).num_rows]

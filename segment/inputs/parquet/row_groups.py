@@ -116,8 +116,7 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
     """Read the rows of a part. A row group that cannot be decoded gives `undecodable` samples, one that unpacks to more
     than `max_row_group_bytes` samples of `too_much_work`.
 
-    Raises:
-        InputChanged: the file is not the planned one.
+    Raises InputChanged: the file is not the planned one.
     """
     refuse_changed(part, store)
     file = _opened(part, options, store)
@@ -152,9 +151,7 @@ def _with_metadata(read: Sequence[Sample], rows: pa.Table, columns: Columns, opt
 def read_row_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
     """Read the ids of the rows of a part, equal to those of `read_parquet`; only the id column is read.
 
-    Raises:
-        InputChanged: the file is not the planned one.
-        SegmentError: the ids cannot be read.
+    Raises InputChanged: the file is not the planned one; SegmentError: the ids cannot be read.
     """
     refuse_changed(part, store)
     file = _opened(part, options, store)

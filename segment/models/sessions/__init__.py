@@ -118,8 +118,7 @@ def find_batch(
 
     The images are random, so there is no sanity check.
 
-    Raises:
-        ModelError: as `open_session`.
+    Raises ModelError: as `open_session`.
     """
     if runtime.device == "tensorrt":  # builds an engine per batch size, which the session then finds in the cache
         return probe_batches(

@@ -145,8 +145,7 @@ def refuse_view(card: ModelCard, view: View, reason: str) -> NoReturn:
 def check_windows(card: ModelCard, view: View, windows: Iterable[Sequence[int]]) -> None:
     """Refuse a view for a graph of a fixed size with large windows of average pooling.
 
-    Raises:
-        ModelError: there is one.
+    Raises ModelError: there is one.
     """
     for window in windows:
         if max(window, default=0) > _LARGEST_WINDOW:

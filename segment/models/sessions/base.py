@@ -69,8 +69,7 @@ def first_line(error: Exception) -> str:
 def graph_in_words() -> Iterator[None]:
     """Refuse a graph that cannot be read, whoever finds it: sizes, types and content may contradict each other.
 
-    Raises:
-        ModelError: instead of what libraries raise on such a graph.
+    Raises ModelError: instead of what libraries raise on such a graph.
     """
     try:
         yield

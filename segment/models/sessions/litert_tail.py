@@ -63,8 +63,7 @@ def cut_tail(data: bytes, graph: TfliteGraph) -> Tail | None:
     The tail is cut off where its operators are the last ones that run: then the file needs two changed numbers, how
     many operators it has and which tensor is its output.
 
-    Raises:
-        ModelError: the file is damaged.
+    Raises ModelError: the file is damaged.
     """
     if len(graph.outputs) != 1 or any(None in graph.tensors[place].dims for place in graph.inputs):
         return None

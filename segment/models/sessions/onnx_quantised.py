@@ -19,8 +19,7 @@ _REARRANGE = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatt
 def quantised_result(card: ModelCard, model: ModelProto, result: Port, *, numbers: bool = False) -> Quantised | None:
     """Return how the levels of an output become numbers; see `quantised_output`.
 
-    Raises:
-        ModelError: as `quantised_output`.
+    Raises ModelError: as `quantised_output`.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
     node = makers.get(result.name)

@@ -22,10 +22,9 @@ _MOST_NODES = 200_000  # large networks have some ten thousand; the time of what
 def read_model(data: bytes) -> ModelProto:
     """Parse a self-contained ONNX file.
 
-    Raises:
-        ModelError: the bytes are not an ONNX model, or its nodes read each other, for which openvino never ends; or the
-            model has external data: both runtimes read that from the working directory, unverified, even if the model
-            comes from memory.
+    Raises ModelError: the bytes are not an ONNX model, or its nodes read each other, for which openvino never ends; or
+    the model has external data: both runtimes read that from the working directory, unverified, even if the model comes
+    from memory.
     """
     model = parse_model(data)
     if not model.graph.node:

@@ -154,8 +154,7 @@ def in_half_precision(data: bytes) -> bytes:
     Inputs and outputs keep their types, so the card matches as before, and argmax and the check for NaN use float32.
     Values beyond 65,504 become infinite; `predict` detects them in the scores.
 
-    Raises:
-        ModelError: the bytes are not a self-contained ONNX model, or the converter fails.
+    Raises ModelError: the bytes are not a self-contained ONNX model, or the converter fails.
     """
     model = read_model(data)
     convert = _converter()

@@ -99,8 +99,7 @@ def compiled_model(core: Any, model: Any, threads: int, precision: str) -> Any:
 def wrapped_model(card: ModelCard, weights: Weights, extras: Extras = NOTHING) -> Any:
     """Read a model for single images and add the card's pre- and postprocessing, without compiling it.
 
-    Raises:
-        ModelError: as `open_openvino`.
+    Raises ModelError: as `open_openvino`.
     """
     members = _members(openvino.Core(), card, weights)
     return _wrapped(card, members, 1, checked_size(card, weights, members, _needed, None), extras=extras)

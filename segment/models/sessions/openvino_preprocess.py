@@ -161,8 +161,7 @@ def levels_of(card: ModelCard, weights: Weights, port: Any) -> Levels | None:
     openvino reads the quantisation of TFLite as FakeQuantize from levels to numbers. That of ONNX it reads as
     arithmetic, of which it does not say whether it is the graph's own.
 
-    Raises:
-        ModelError: as `input_levels`.
+    Raises ModelError: as `input_levels`.
     """
     entry = to_port(port)
     if weights.format != "onnx":

@@ -154,8 +154,7 @@ def _looks_probable(raw: NDArray[np.float32]) -> bool:
 def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:
     """Return the shape of the graph's output for one image: runs the graph, as its shape cannot be inferred.
 
-    Raises:
-        ModelError: the graph fails on a black image.
+    Raises ModelError: the graph fails on a black image.
     """
     try:
         return raw(np.zeros((1, card.input.height, card.input.width, card.input.planes), np.uint8)).shape

@@ -74,8 +74,7 @@ class Surgeon:
     def set_output_dims(self, dims: Dims | None) -> None:
         """Set the shape that the output has for one image of the card's input size.
 
-        Raises:
-            ModelError: it contradicts the card.
+        Raises ModelError: it contradicts the card.
         """
         self.result = with_dims(self.result, dims)
         self.size = check_output(self.card, self.result)
