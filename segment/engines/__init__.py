@@ -77,9 +77,6 @@ class Engine(Protocol):
         """Run every part of `plan`, yielding results as parts end, in any order.
 
         Args:
-            task: what to do.
-            weights: the model.
-            plan: the parts to run.
             isolation: how far apart to keep parts that may kill their worker.
         """
 

@@ -31,11 +31,6 @@ class Watchdog:
 
     It kills stuck processes on their nodes, and Ray Data replaces them. Ray itself would wait for a frozen process for
     ever. What a replacement does not mend is returned by `trouble`.
-
-    Args:
-        stall_timeout: how long a step may take.
-        monitor: keeps the heartbeats of the workers.
-        workers: number of models loaded at once.
     """
 
     def __init__(self, stall_timeout: StallTimeout, monitor: MonitorActor, workers: int) -> None:

@@ -60,7 +60,6 @@ def to_label(label: object, size: tuple[int, int], turned_by: int, decoder: Labe
             of a local file. None, NaN and an empty array mean that there is no label.
         size: (height, width) of its image.
         turned_by: the EXIF orientation that the image had, 1-8.
-        decoder: which values and colours mean which classes.
 
     Raises:
         SampleError: the label cannot be used; see `LabelDecoder.read`. Also `label_missing` and

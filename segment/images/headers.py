@@ -96,10 +96,6 @@ def read_orientation(header: Image.Image, data: bytes) -> int:
 
     It is stored in the EXIF data of any format, in a TIFF tag, in the text chunks of a PNG (by ImageMagick), or in XMP.
 
-    Args:
-        header: as opened, not loaded.
-        data: the bytes it was opened from.
-
     Raises:
         Exception: any type that Pillow raises on damaged EXIF data.
     """

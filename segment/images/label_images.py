@@ -85,7 +85,6 @@ def checked_label(
     """Return the header of a label that fits its image, its EXIF orientation, and remarks; no pixel is decoded.
 
     Args:
-        data, size, image_orientation, allow_lossy: as of `read_label`.
         segments: of the TIFF of which `data` is `TiffSegments.header`.
 
     Raises:

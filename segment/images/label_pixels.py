@@ -48,11 +48,6 @@ class LabelPixels:
 def read_label_pixels(header: Image.Image, data: bytes, orientation: int, *, as_colour: bool) -> LabelPixels:
     """Read the pixels of an opened label.
 
-    Args:
-        header: as opened from `data`, not loaded.
-        orientation: its EXIF orientation.
-        as_colour: read grey and palette images as the colours they show.
-
     Raises:
         SampleError: `label_pixels`, `label_alpha`, `label_value` or `label_colour`.
         Exception: any type that Pillow or OpenCV raises on damaged files.

@@ -45,7 +45,6 @@ def content_box(spec: Input, size: tuple[int, int], target: tuple[int, int] | No
     """Return the area that an image covers: all of the target if stretched, else the part inside the border.
 
     Args:
-        spec: input size and resize of the card.
         size: (height, width) of the image.
         target: (height, width) of the enclosing array, in the aspect ratio of the input; by default the input itself.
             Of no use where the model runs at the size of each image.
@@ -100,7 +99,6 @@ def resize_image(image: NDArray[np.uint8], spec: Input, size: tuple[int, int] | 
 
     Args:
         image: `uint8[H, W, 3]`, RGB, or `uint8[H, W, number of bands]`.
-        spec: input size and resize of the card.
         size: (height, width) of an image that was decoded at a reduced size.
 
     Returns:

@@ -49,7 +49,6 @@ def open_label(file: BinaryIO, size: tuple[int, int], image_orientation: int, de
         file: seekable; as in `segment.images.tiff_raster.open_raster`.
         size: (height, width) of the image, upright.
         image_orientation: EXIF orientation of the image, 1-8.
-        decoder: which values and colours mean which classes.
 
     Raises:
         SampleError: as `LabelDecoder.read`.

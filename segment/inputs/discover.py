@@ -47,7 +47,6 @@ def discover(
     Args:
         input: a folder or prefix of images, tars or Parquet files; one of these files; a glob or brace range
             of them; a list file. A local path or any fsspec URL.
-        options: how to read it.
         store: where to read it. It gets the signatures of the signed URLs that are found (`Store.add_signed_urls`),
             and what the input may name (`Store.limit_inputs`).
         known: the input that is already planned. Its images are left out, except those of changed parts; it collects

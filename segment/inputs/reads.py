@@ -15,7 +15,6 @@ def read_part(part: Part, options: InputOptions, store: Store, *, windowed: bool
     """Read the samples of a part: exactly `len(part)` of them, in order.
 
     Args:
-        options: how its input is read.
         windowed: do not read TIFFs of `segment.inputs.large_files.LARGE_BYTES` or more, which have no limit then, but
             say where they are (`Sample.large_image`); `open_image_file` opens them. Not in Parquet files, whose cells
             are read as a whole.

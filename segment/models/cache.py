@@ -89,7 +89,6 @@ def fetch_once(file: WeightsFile, target: Path, store: Store, report: Progress) 
     If several processes call this at once, one of them downloads.
 
     Args:
-        file: URL, size and digest.
         target: path in the cache. Its content is verified at each call, and downloaded again if it is damaged.
 
     Raises:

@@ -17,7 +17,6 @@ def embed_external_data(graph: bytes, read: Callable[[str], bytes]) -> bytes:
     """Embed the external data of an ONNX model into the model.
 
     Args:
-        graph: bytes of an .onnx file.
         read: reads a file by its name in the model's folder. It is called only with relative names without `..`, and
             must itself refuse links that lead out of the folder. It raises ModelError for a refused file,
             FileNotFoundError for a missing one.

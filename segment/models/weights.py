@@ -34,7 +34,6 @@ class Weights:
         data: bytes of the .bin file; empty for the other formats.
         sha384: hexadecimal SHA-384 of graph followed by data; of an ensemble, of its members' digests.
         origin: path or URL of the graph, without secrets.
-        members: models of an ensemble.
     """
 
     format: Format

@@ -32,9 +32,7 @@ class Tried:
     """A runtime on the images that were tried.
 
     Attributes:
-        runtime: the runtime.
         reason: why it cannot run the model; empty if it can.
-        images: number of images that were segmented.
         seconds: CPU seconds of the model an image, in one thread, their median without the first image, which warms
             up; on a GPU the seconds that passed.
         pixels, equal: mask pixels, and those with the class that the reference gives them.

@@ -30,7 +30,6 @@ class TiledImage:
 
     Args:
         session: of a card with `input.tiles`.
-        batch_size: tiles per call of the session.
         wanted: what strips have beside the mask: the levels of their confidence, then those of each class; the session
             is opened with its `session_extras`.
 

@@ -50,7 +50,6 @@ class Worker:
     Args:
         session: the loaded model; may be shared with other workers if it has a stream for each. None for a worker that
             only reads and commits.
-        precision: of the session.
     """
 
     def __init__(self, task: Task, session: Session | None, precision: str = "") -> None:

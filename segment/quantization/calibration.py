@@ -70,13 +70,10 @@ class Calibration:
     times.
 
     Args:
-        job: says how they are read.
         card: the card; one with tiles gives a few tiles of each image.
-        store: reads them.
         folder: an existing empty folder.
 
     Attributes:
-        images: number of images that were read.
         unusable: number of images that could not be used, by reason.
         sha384: digest of all pixels.
 

@@ -90,12 +90,8 @@ def price(
 
     Args:
         job: input and labels; card and weights of the source.
-        card: path of the quantised card.
         runtimes: those that serve the quantised model.
-        folder: gets the outputs of the runs.
-        store: reads these.
         seed: of the intervals.
-        progress: the display; see `runs.driver.run`.
 
     Raises:
         TooManyErrors: too many of the images cannot be segmented.

@@ -19,12 +19,7 @@ _TEMPORARY = ("Output", "Fingerprint")  # facts of runs whose outputs are gone w
 
 
 def render_quantisation(made: QuantisedModel, card: ModelCard, tasks: Sequence[Task]) -> str:
-    """Return the page as HTML.
-
-    Args:
-        made: the model and its price.
-        tasks: of the runs that are compared.
-    """
+    """Return the page as HTML."""
     values = page_values(made.comparison, tasks)
     for run in values["runs"]:
         facts = dict(run["facts"])

@@ -47,9 +47,6 @@ class _Prepared:
 class Bench:
     """Segments labelled images by different readings of a card, and counts pixels at the images' own size.
 
-    Args:
-        max_pixels: limit of an image.
-
     Attributes:
         segmented: how many times the model has segmented an image.
         refused: readings that the model does not take.

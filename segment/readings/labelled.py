@@ -35,7 +35,6 @@ class Labelled:
     """An image with its label.
 
     Attributes:
-        data: the encoded image.
         label: `uint8[H, W]`, values that the sample's numberings read.
     """
 
@@ -66,8 +65,6 @@ class LabelledImages:
     """Labelled images of an input, read as far as they are asked for: always the same, spread over the input.
 
     Args:
-        job: says where the images are and how labels are read.
-        store: reads them.
         first: number of images that say how labels are numbered.
 
     Attributes:

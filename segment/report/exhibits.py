@@ -57,7 +57,6 @@ class Exhibit:
         panes: its pictures; the image itself first, where there is a source.
         classes: indices of the classes that are seen in its masks.
         differences: kinds of differences that are seen.
-        phrases: what is known of it.
     """
 
     id: str
@@ -118,8 +117,6 @@ def draw_exhibit(
     Args:
         masks: title and class indices `uint8[H, W]` of each mask.
         difference: kinds of differences, `uint8[H, W]`; None for no such picture.
-        colours: of the pictures.
-        phrases: what is known of the image.
     """
     height, width = view.mask.shape
     for side in _SIDES:

@@ -25,7 +25,6 @@ class Row:
 
     Attributes:
         part: its part of the plan, narrowed to this image, so that reading it reads nothing else.
-        whole: id of the whole part.
         position: row in the masks file of the part.
     """
 
@@ -108,7 +107,6 @@ def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: 
     """Read the scores of the images of committed parts; masks are not fetched.
 
     Args:
-        parts: ids of the parts.
         most_parts: read at most this many parts, evenly spread over the input.
 
     Raises:

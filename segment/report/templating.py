@@ -30,8 +30,6 @@ def render_template(
 
     Args:
         name: file in `templates/`.
-        styles: style sheets in `templates/`.
-        scripts: in `templates/`.
         values: what the template shows, beside `style`, `script` and `script_hash`.
     """
     script = Markup("\n".join(map(_file, scripts)))

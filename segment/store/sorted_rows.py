@@ -24,7 +24,6 @@ class SortedRows:
 
     Args:
         rows: the tuples, in any order; they are taken piece by piece.
-        schema: of `spooled_batches.batch_of`.
     """
 
     def __init__(self, rows: Iterable[Row], schema: pa.Schema) -> None:

@@ -65,7 +65,6 @@ def parse_rows(opened: Opened, suffix: str, name: str) -> Rows:
         suffix: `.csv` (with commas, semicolons or tabs), `.tsv`, `.jsonl` (an object per line), `.json` (an array of
             objects or paths), else lines of one or two words; there a name with spaces is quoted, or a tab separates.
             In text, CSV and TSV a line that begins with `#` is a comment; such a name is written `./#name`.
-        name: name of the list for messages.
 
     Raises:
         UsageError: the file is not UTF-8, is empty, or has an invalid line.

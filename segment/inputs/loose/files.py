@@ -39,8 +39,6 @@ def plan_files(
         base: URL of the folder that ids are relative to.
         entries: objects below `base`: images and other files.
         everything: all objects of the input, hidden ones too: a label pattern may name any of them.
-        options: label options of the job.
-        store: where labels are looked up.
         known: the input that is already planned.
         whole: whether `everything` holds all objects below `base`.
 

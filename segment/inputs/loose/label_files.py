@@ -33,14 +33,12 @@ class Labels:
     """The images of an input, and the label of each.
 
     Args:
-        images: the images, in order.
         labels: the label of each image, in the order of the images; one without a URL stands for none. None: no image
             has one.
         used: yields the URLs of the labels, sorted, where the input may hold them, too.
 
     Attributes:
         may_be_inside: whether the input may hold the labels, too.
-        number: of images with a label.
     """
 
     def __init__(
@@ -72,11 +70,8 @@ def labels_by_stem(
     """Return labels matched by relative path without suffix. Both listings are sorted, and read side by side.
 
     Args:
-        base: URL of the input's folder.
         images: the images below it, sorted by URL.
-        folder: URL of the folder of labels.
         options: whether hidden labels count.
-        findings: collects warnings and what is left out.
 
     Raises:
         UsageError: no image has a label there, or `folder` is `base`, where each image would be its own label.

@@ -53,12 +53,10 @@ def labels_by_pattern(
     A label may have any name that the pattern gives, such as a hidden one or one without an image suffix.
 
     Args:
-        base: URL of the input's folder.
         images: the images below it, sorted by URL.
         everything: all objects of the input, sorted by URL.
         options: with a label pattern.
         store: where labels outside the input are looked up.
-        findings: collects warnings and what is left out.
         whole: whether `everything` holds all objects below `base`, so that no others are looked up there.
 
     Raises:

@@ -39,7 +39,6 @@ class RecentCache(Generic[V]):
 
     Args:
         entries: greatest number of values.
-        weight: weight of a value.
     """
 
     def __init__(self, entries: int, weight: Callable[[V], int] = lambda value: 0) -> None:
@@ -51,8 +50,6 @@ class RecentCache(Generic[V]):
         """Return the value of `key`. An error of `make` is raised in all waiting threads and is not cached.
 
         Args:
-            key: hashable key.
-            make: makes a missing value.
             limit: greatest total weight; older values are evicted to keep to it.
         """
         with self._lock:
@@ -92,8 +89,6 @@ class _File:
     """What is kept of an opened file.
 
     Attributes:
-        metadata: its footer.
-        columns: the columns that are read.
         repeated: rows whose id an earlier row has, where an option names the id column.
         numbered: whether the row number precedes each id, because values of a detected id column repeat.
     """

@@ -37,9 +37,7 @@ def current_files(
 
     Args:
         base: URL of the input's folder, to which names in messages are relative.
-        entries: the Parquet files of the input.
         everything: all objects of the input by URL, hidden ones too.
-        findings: collects warnings and what is left out.
 
     Raises:
         UsageError: the current rows cannot be determined, or some of them are outside the input.

@@ -66,9 +66,6 @@ def open_session(
     """Load a model, with the card's pre- and postprocessing compiled into the graph.
 
     Args:
-        card: the model's card.
-        weights: verified weights.
-        runtime: from `resolve_runtime`.
         threads: CPU threads of one `predict` call.
         streams: maximum number of concurrent `predict` calls; they share the weights.
         batch: images of a full batch; `predict` takes any other number, too.

@@ -36,7 +36,6 @@ class View(NamedTuple):
 
     Attributes:
         scale: None for the plain view.
-        card: the contract of the graph at this size.
     """
 
     scale: float | None
@@ -109,8 +108,6 @@ def check_members(
     """Refuse members that differ in what the card does not fix.
 
     Args:
-        card: the card of all.
-        entries: the input of each.
         levels: of each input; see `input_levels`.
         sizes: (height, width) of the output of each.
 

@@ -104,7 +104,6 @@ class Runtime:
         device: `cpu`, `cuda` or `tensorrt`.
         precision: of the graph's floating-point operations: `f32`, `bf16` or `f16`; `mixed` where each node has its
             own, see `own_runtime`.
-        version: version of the runtime library.
     """
 
     name: str

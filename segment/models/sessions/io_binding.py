@@ -32,9 +32,6 @@ class CudaPin:
     """Pins pages of memory for direct access by the GPU; unpins them when it is deleted.
 
     Unpinned memory (there may be a limit on locked memory) is only slower, so a failure is a warning.
-
-    Args:
-        pages: pages to pin.
     """
 
     def __init__(self, pages: mmap.mmap) -> None:
@@ -70,9 +67,7 @@ def bound_run(
     Args:
         session: maps `uint8[N, H, W, 3]` to `uint8[N, *mask_size]`, `float32[N]` and the extras.
         mask_size: (height, width) of the masks.
-        pin: pins the buffers.
         batch: N, if the graph takes only that batch: smaller batches are padded, larger ones are split.
-        extras: the graph's further outputs.
     """
     shapes: list[_Shape] = [(mask_size, np.uint8), ((), np.float32)]
     shapes += [(extras.shape(name, mask_size), np.uint8) for name in extras.outputs]

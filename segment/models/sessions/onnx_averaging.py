@@ -39,7 +39,6 @@ def merged_graph(card: ModelCard, weights: Weights, graphs: Sequence[bytes], tri
     """Merge the views and members of a card into one graph.
 
     Args:
-        weights: the members, or the one model.
         graphs: bytes of each ONNX model.
         trial: see `Trial`; runs each model once for each size of its input.
 

@@ -36,7 +36,6 @@ def enlarged_outputs(nodes: Nodes, small: SmallScores, classes: int, outputs: Ca
     """Enlarge scores, and make outputs of them, a band of rows at a time.
 
     Args:
-        small: the scores, by the name of their value.
         classes: their number, C.
         outputs: makes outputs, by their name, of enlarged scores `float32[N, C, rows, W]`.
     """

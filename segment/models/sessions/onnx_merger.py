@@ -28,9 +28,7 @@ class Merger:
     """Builds the merged graph.
 
     Args:
-        views: sizes of the input.
         members: the surgeon of each view, of each member.
-        prefix: prefix of new names.
     """
 
     def __init__(self, card: ModelCard, views: Sequence[View], members: Sequence[Sequence[Surgeon]], prefix: str):

@@ -47,7 +47,6 @@ def open_onnxruntime(card: ModelCard, weights: Weights, runtime: Runtime, settin
 
     Args:
         weights: ONNX bytes, of one model or several.
-        runtime: device and precision.
 
     Raises:
         ModelError: card and graph do not match, onnxruntime cannot load the graph, or the device is unavailable.

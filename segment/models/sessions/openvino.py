@@ -47,7 +47,6 @@ def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, settings:
 
     Args:
         weights: ONNX, IR or TFLite bytes, of one model or several.
-        runtime: precision.
 
     Raises:
         ModelError: card and graph do not match, openvino cannot load the graph, or the CPU lacks the precision.

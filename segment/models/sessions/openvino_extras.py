@@ -17,7 +17,6 @@ def extras_of_scores(extras: Extras, scores: Any, kind: ScoreKind, axis: int, cl
 
     Args:
         scores: one score per class, f32.
-        kind: what the scores are.
         axis: of the classes, 1 or 3.
     """
     probabilities = ops.softmax(scores, axis) if kind == "logits" else scores

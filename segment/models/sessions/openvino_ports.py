@@ -15,7 +15,6 @@ class Member(NamedTuple):
 
     Attributes:
         entry, result: positions of its input and output.
-        input, output: its input and output.
         levels: of its input; see `input_levels`.
     """
 

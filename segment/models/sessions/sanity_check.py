@@ -33,9 +33,6 @@ class SanityCheck:
 
     A correct model usually passes at its first image, at no cost.
 
-    Args:
-        segment: segments images without this check.
-
     Attributes:
         done: whether the check is over.
     """

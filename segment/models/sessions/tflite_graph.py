@@ -44,7 +44,6 @@ class Tensor:
     """A value of the graph.
 
     Attributes:
-        name: its name.
         dtype: numpy's name of its type; empty for one that is of no use here.
         dims: size of each dimension, None where it is not fixed.
         scale, zero_point: what levels mean; empty if it is not quantised.
