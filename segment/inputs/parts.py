@@ -119,6 +119,11 @@ class Part:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def alone(self, index: int) -> Part:
+        """Return the part of one of the images: reading it reads nothing else."""
+        start = self.start + index
+        return replace(self, start=start, stop=start + 1, members=self.members[index : index + 1])
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

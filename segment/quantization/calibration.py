@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +48,9 @@ def places_of(input: str, job: Job, store: Store, sample: int | None = None) -> 
 
 
 def _alone(part: Part) -> Iterator[Place]:
-    for index in range(len(part)):
-        start = part.start + index
-        members = [part.members[index]] if part.members else []
-        name = image_uri(part, members[0].id, members[0].image) if members else f"{part.url}#:{start}"
-        yield Place(replace(part, start=start, stop=start + 1, members=members), name)
+    for one in map(part.alone, range(len(part))):
+        name = image_uri(one, one.members[0].id, one.members[0].image) if one.members else f"{one.url}#:{one.start}"
+        yield Place(one, name)
 
 
 def spread(places: Sequence[Place], number: int, seed: int) -> list[Place]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -98,9 +98,7 @@ def _spread(numbers: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 def row_at(plan: Plan, number: int, position: int) -> Row:
     """Return the row at a position of a part, given by its number in the plan."""
     (part,) = plan.between(number, number + 1)
-    start = part.start + position
-    narrow = replace(part, start=start, stop=start + 1, members=part.members[position : position + 1])
-    return Row(narrow, part.id, position)
+    return Row(part.alone(position), part.id, position)
 
 
 def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: int | None = None) -> ImageScores:
