@@ -146,7 +146,7 @@ def checked_header(data: bytes, max_pixels: int) -> tuple[Image.Image, int, tupl
     if header.format == "TIFF" and (unread := headers.unread_pixels(data)):  # OpenCV takes some of them for others
         raise SampleError("pixel_format", unread)
     check_work(header, data)
-    return header, *_orientation(header, data)
+    return header, *headers.orientation_of(header, data, "image")
 
 
 def _header(data: bytes) -> Image.Image:
@@ -159,13 +159,6 @@ def _header(data: bytes) -> Image.Image:
         if unread := headers.unread_pixels(data):
             raise SampleError("pixel_format", unread) from error
         raise SampleError("undecodable" if image_format(data) else "not_an_image") from error
-
-
-def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:
-    try:
-        return headers.read_orientation(header, data), ()
-    except Exception:  # as above; the pixels may be valid nevertheless
-        return 1, ("image_exif_damaged",)
 
 
 def _with_opencv(data: bytes, reduced: int = 0) -> tuple[NDArray[np.uint8], list[str]]:

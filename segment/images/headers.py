@@ -106,6 +106,14 @@ def read_orientation(header: Image.Image, data: bytes) -> int:
     return int(found) if found in range(1, 9) else _UPRIGHT
 
 
+def orientation_of(header: Image.Image, data: bytes, kind: str) -> tuple[int, tuple[str, ...]]:
+    """Return the orientation of an image or label, and a remark if it cannot be read: the pixels may be valid."""
+    try:
+        return read_orientation(header, data), ()
+    except Exception:  # Pillow raises many types on damaged EXIF data
+        return _UPRIGHT, (f"{kind}_exif_damaged",)
+
+
 def _with_all_metadata(header: Image.Image, data: bytes) -> Image.Image:
     """Return a PNG's header that includes the metadata chunks after the pixels."""
     found = [(kind, start - 8, end + 4) for kind, start, end in chunks(data)]

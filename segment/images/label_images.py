@@ -94,7 +94,7 @@ def checked_label(
     header = _open(data)
     if not allow_lossy and (compression := lossy_compression(header, data, segments)):
         raise SampleError("label_lossy", compression)
-    orientation, remarks = _orientation(header, data)
+    orientation, remarks = headers.orientation_of(header, data, "label")
     _check_size(header, size, orientation, image_orientation)
     with _named_label():
         check_work(header, data)
@@ -126,13 +126,6 @@ def _open(data: bytes) -> Image.Image:
     except Exception as error:  # Pillow raises many types on damaged headers
         unread = headers.unread_pixels(data)
         raise SampleError("label_pixels" if unread else "label_undecodable", unread) from error
-
-
-def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:
-    try:
-        return headers.read_orientation(header, data), ()
-    except Exception:  # as above; the pixels may be valid nevertheless
-        return 1, ("label_exif_damaged",)
 
 
 def _check_size(header: Image.Image, image: tuple[int, int], orientation: int, image_orientation: int) -> None:
