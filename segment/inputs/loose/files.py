@@ -10,10 +10,7 @@ from segment.inputs.findings import Findings
 from segment.inputs.loose.label_files import Labels, labels_by_stem
 from segment.inputs.loose.label_hints import suggest_labels
 from segment.inputs.loose.pattern_labels import labels_by_pattern
-from segment.inputs.parts import (
-    Member,
-    Span,
-)
+from segment.inputs.parts import Member, Span
 from segment.inputs.shards import Planned, Remade, file_shards
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
