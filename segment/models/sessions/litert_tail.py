@@ -52,8 +52,8 @@ class Tail:
                 scores = ops.fake_quantize(scores, *ends, *ends, self.limits[1] - self.limits[0] + 1)
         if not self.argmax:
             return scores
-        best = ops.topk(scores, ops.constant(np.int64(1)), 3, "max", "value", index_element_type="i64", stable=True)
-        return ops.squeeze(best.output(1), ops.constant(np.array([3])))
+        best = ops.topk(scores, np.int64(1), 3, "max", "value", index_element_type="i64", stable=True)
+        return ops.squeeze(best.output(1), [3])
 
 
 @damage_in_words()
