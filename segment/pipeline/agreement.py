@@ -17,6 +17,7 @@ from segment.inputs.parts import Part, Sample
 from segment.metrics import Confusion, score
 from segment.models.sessions import Runtime
 from segment.models.sessions.apart_process import LOAD_SECONDS, NOT_LOADED, given_apart, loading, run_apart, tell
+from segment.models.sessions.base import first_line
 from segment.models.weights import Weights
 from segment.output.tables import ImageRow
 from segment.pipeline.stages import Clock, Task
@@ -153,7 +154,7 @@ class _Contender:
         try:
             (row,) = self.worker.rows(part, [sample], clock)
         except Exception as error:  # each runtime has its own types
-            self.worker, self.tried.reason = None, str(error).strip().split("\n", 1)[0]
+            self.worker, self.tried.reason = None, first_line(error)
             return
         if row.mask is not None:
             self.seconds.append(clock.seconds["infer"])

@@ -13,6 +13,7 @@ from segment.errors import ModelError, SegmentError
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, open_session
 from segment.models.sessions.apart_process import given_apart, loading, run_apart, tell
+from segment.models.sessions.base import first_line
 from segment.models.weights import Weights, load_weights
 
 _SECONDS = 600.0  # after which the process is killed
@@ -62,5 +63,5 @@ def _tried(card: ModelCard, weights: Weights, runtime: Runtime, images: NDArray[
     except SegmentError:
         return ""  # the command meets it, too, and tells
     except Exception as error:  # each runtime has its own types
-        return str(error).strip().split("\n", 1)[0] or type(error).__name__
+        return first_line(error)
     return ""

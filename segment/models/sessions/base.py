@@ -61,8 +61,8 @@ class Settings:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what a runtime says, whose errors are of types of its own."""
-    return str(error).strip().split("\n", 1)[0]
+    """Return the first line of what a runtime says, whose errors are of types of its own; else the error's type."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
 @contextmanager
