@@ -34,6 +34,7 @@ class Weights:
         data: bytes of the .bin file; empty for the other formats.
         sha384: hexadecimal SHA-384 of graph followed by data; of an ensemble, of its members' digests.
         origin: path or URL of the graph, without secrets.
+        members: models of an ensemble.
     """
 
     format: Format
@@ -189,8 +190,9 @@ def _folder_reader(model_url: str, store: Store, report: Progress) -> Callable[[
 def _check_inside(folder: Path, name: str) -> None:
     """Refuse a file that is, or may be, outside the folder.
 
-    Raises ModelError: a symbolic link leads out of the folder, or the file is a hard link; FileNotFoundError: there is
-    no such regular file.
+    Raises:
+        ModelError: a symbolic link leads out of the folder, or the file is a hard link.
+        FileNotFoundError: there is no such regular file.
     """
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):

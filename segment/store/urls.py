@@ -29,7 +29,8 @@ def is_url(text: str) -> bool:
 def to_url(reference: str) -> str:
     """Return a path or URL as an absolute URL without a trailing slash; a local path becomes `file:///...`.
 
-    Raises UsageError: empty, almost a URL, or one with credentials (`user:secret@`), which logs and outputs would show.
+    Raises:
+        UsageError: empty, almost a URL, or one with credentials (`user:secret@`), which logs and outputs would show.
     """
     if not reference:
         raise UsageError("an empty string is not a path or URL")

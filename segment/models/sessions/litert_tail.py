@@ -52,8 +52,8 @@ class Tail:
                 scores = ops.fake_quantize(scores, *ends, *ends, self.limits[1] - self.limits[0] + 1)
         if not self.argmax:
             return scores
-        best = ops.topk(scores, np.int64(1), 3, "max", "value", index_element_type="i64", stable=True)
-        return ops.squeeze(best.output(1), [3])
+        best = ops.topk(scores, ops.constant(np.int64(1)), 3, "max", "value", index_element_type="i64", stable=True)
+        return ops.squeeze(best.output(1), ops.constant(np.array([3])))
 
 
 @damage_in_words()
@@ -63,7 +63,8 @@ def cut_tail(data: bytes, graph: TfliteGraph) -> Tail | None:
     The tail is cut off where its operators are the last ones that run: then the file needs two changed numbers, how
     many operators it has and which tensor is its output.
 
-    Raises ModelError: the file is damaged.
+    Raises:
+        ModelError: the file is damaged.
     """
     if len(graph.outputs) != 1 or any(None in graph.tensors[place].dims for place in graph.inputs):
         return None

@@ -9,16 +9,8 @@ import numpy as np
 import openvino
 from openvino import opset15 as ops
 
-from segment.models.sessions.enlarging import (
-    CENTRES,
-    Centres,
-    Enlarging,
-    SmallScores,
-    bands_of,
-    class_axes,
-    enlarging_of,
-)
-from segment.models.sessions.openvino_ports import constant_of, dims_of
+from segment.models.sessions.enlarging import CENTRES, Centres, Enlarging, SmallScores, bands_of, enlarging_of
+from segment.models.sessions.openvino_ports import dims_of
 from segment.models.sessions.ports import Size
 from segment.models.sessions.predict import NOT_FINITE
 
@@ -35,7 +27,7 @@ def enlarged_outputs(small: SmallScores, outputs: Callable[[Any], Sequence[Any]]
     classes = small.scores.get_partial_shape()[1].get_length()
     made = []
     for band in bands_of(small.enlarging, classes):
-        wide = ops.matmul(columns, ops.slice(small.scores, [band.start], [band.stop], [1], [2]), False, True)
+        wide = ops.matmul(columns, _rows(small.scores, band.start, band.stop), False, True)
         scores = ops.matmul(ops.constant(band.rows), wide, False, True)
         for step in small.after:
             scores = step(scores)
@@ -49,25 +41,35 @@ def interpolated(value: Any, size: Size, centres: Centres = "half_pixel", axes: 
     """Resize two axes of a value bilinearly to (height, width)."""
     return ops.interpolate(
         value,
-        np.array(size),
+        ops.constant(np.array(size)),
         "linear_onnx",
         "sizes",
         coordinate_transformation_mode=centres,
-        axes=np.array(axes),
+        axes=ops.constant(np.array(axes)),
     )
 
 
 def best_class(scores: Any, axis: int) -> Any:
     """Return the index of the highest score as bytes; of equal ones, the first."""
-    best = ops.topk(scores, np.int64(1), axis, "max", "value", index_element_type="i32", stable=True)
-    return ops.convert(ops.squeeze(best.output(1), [axis]), "u8")
+    best = ops.topk(scores, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
+    return ops.convert(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), "u8")
+
+
+def best_of_enlarged(small: SmallScores, lowest: float) -> Any:
+    """Return the class of the highest enlarged score as bytes; minus infinity becomes `lowest`."""
+    finite = ops.maximum(small.scores, ops.constant(np.float32(lowest))).output(0)
+    (masks,) = enlarged_outputs(small._replace(scores=finite), lambda scores: [best_class(scores, 1)])
+    return masks
 
 
 def check_of_enlarged(scores: Any, check: Any, limit: float) -> Any:
     """Return the check value of each image, 0 if `check` is None; `NOT_FINITE` where a score is NaN or infinity."""
-    finite = ops.convert(ops.less(scores, np.float32(limit)), "f32")  # 0 for NaN
-    finite = ops.greater(ops.reduce_min(finite, [1, 2, 3], keep_dims=False), np.float32(0.5))
-    return ops.select(finite, np.float32(0) if check is None else check, np.float32(NOT_FINITE))
+    finite = ops.convert(ops.less(scores, ops.constant(np.float32(limit))), "f32")  # 0 for NaN
+    finite = ops.greater(
+        ops.reduce_min(finite, ops.constant(np.array([1, 2, 3])), keep_dims=False), ops.constant(np.float32(0.5))
+    )
+    others = ops.constant(np.float32(0)) if check is None else check
+    return ops.select(finite, others, ops.constant(np.float32(NOT_FINITE)))
 
 
 def graph_scores(value: Any, layout: str) -> SmallScores | None:
@@ -81,10 +83,10 @@ def graph_scores(value: Any, layout: str) -> SmallScores | None:
     softmax = False
     node = value.get_node()
     while (kind := node.get_type_name()) != "Interpolate":
-        order = constant_of(node.input_value(1)) if kind == "Transpose" else None
-        if order is not None and order.size == len(layout):
-            layout = "".join(layout[axis] for axis in np.argsort(order))
-        elif kind == "Softmax" and not softmax and not after and node.get_attributes()["axis"] in class_axes(layout):
+        if kind == "Transpose" and (found := _constant(node, 1)) is not None and found.size == len(layout):
+            order = found.ravel().tolist()
+            layout = "".join(layout[order.index(axis)] for axis in range(len(order)))
+        elif kind == "Softmax" and not softmax and not after and node.get_attributes()["axis"] in _axes_of(layout):
             softmax = True  # it keeps the order of a pixel's scores
         elif kind == "FakeQuantize" and (step := _quantising(node)):
             after.insert(0, step)
@@ -98,19 +100,37 @@ def graph_scores(value: Any, layout: str) -> SmallScores | None:
         return None
     if scores.get_element_type() != openvino.Type.f32:
         scores = ops.convert(scores, "f32").output(0)
-    if layout != "NCHW":
-        scores = ops.transpose(scores, [layout.index(axis) for axis in "NCHW"]).output(0)
+    order = [layout.index(axis) for axis in "NCHW"]
+    if order != [0, 1, 2, 3]:
+        scores = ops.transpose(scores, ops.constant(np.array(order))).output(0)
     return SmallScores(scores, enlarging, softmax, tuple(after))
+
+
+def _axes_of(layout: str) -> tuple[int, int]:
+    """Return both numbers of the axis of the classes."""
+    axis = layout.index("C")
+    return axis, axis - len(layout)
+
+
+def _rows(scores: Any, start: int, stop: int) -> Any:
+    numbers = (ops.constant(np.array([number], np.int64)) for number in (start, stop, 1, 2))
+    return ops.slice(scores, *numbers)
+
+
+def _constant(node: Any, number: int) -> Any:
+    """Return an operand if it is constant, else None."""
+    source = node.input_value(number).get_node()
+    return source.data if source.get_type_name() == "Constant" else None
 
 
 def _quantising(node: Any) -> Callable[[Any], Any] | None:
     """Return a FakeQuantize of other values; None if its bounds are not one for all."""
-    bounds: list[Any] = [constant_of(value) for value in node.input_values()[1:5]]
+    bounds = [_constant(node, number) for number in range(1, 5)]
     if any(bound is None or bound.size != 1 for bound in bounds):
         return None
     levels = node.get_attributes()["levels"]
-    constants = [np.float32(bound[0]) for bound in bounds]
-    return lambda scores: ops.fake_quantize(scores, *constants, levels)
+    constants = [np.float32(bound.ravel()[0]) for bound in bounds]
+    return lambda scores: ops.fake_quantize(scores, *(ops.constant(number) for number in constants), levels)
 
 
 def _enlarging(node: Any, layout: str) -> Enlarging | None:
@@ -142,9 +162,9 @@ def _pads(how: dict[str, Any]) -> list[int]:
 def _scales(node: Any, axes: tuple[int, int]) -> tuple[float, float] | None:
     """Return the scales of two axes; None if they are not constant."""
     first = 2 if node.get_type_info().version_id == "opset4" else 1  # that of opset 4 has sizes before the scales
-    scales = constant_of(node.input_value(first))
-    listed = constant_of(node.input_value(first + 1)) if len(node.inputs()) > first + 1 else np.arange(4)
+    scales = _constant(node, first)
+    listed = _constant(node, first + 1) if len(node.inputs()) > first + 1 else np.arange(4)
     if scales is None or listed is None:
         return None
-    found = dict(zip((int(axis) % 4 for axis in listed), map(float, scales), strict=True))
+    found = dict(zip((int(axis) % 4 for axis in listed), map(float, scales.ravel()), strict=True))
     return found.get(axes[0], 1.0), found.get(axes[1], 1.0)

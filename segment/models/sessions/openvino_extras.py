@@ -17,6 +17,7 @@ def extras_of_scores(extras: Extras, scores: Any, kind: ScoreKind, axis: int, cl
 
     Args:
         scores: one score per class, f32.
+        kind: what the scores are.
         axis: of the classes, 1 or 3.
     """
     probabilities = ops.softmax(scores, axis) if kind == "logits" else scores
@@ -25,10 +26,9 @@ def extras_of_scores(extras: Extras, scores: Any, kind: ScoreKind, axis: int, cl
         found["confidence"] = _levels(_confidence(probabilities, extras.confidence, axis, classes))
     if extras.probabilities:
         # No Gather, which openvino may take for a reversal of the image's channels; see `openvino_preprocess`.
-        chosen = [ops.slice(probabilities, [index], [index + 1], [1], [axis]) for index in extras.probabilities]
-        chosen = ops.concat(chosen, axis)
+        chosen = ops.concat([_channel(probabilities, index, axis) for index in extras.probabilities], axis)
         if axis == 3:
-            chosen = ops.transpose(chosen, [0, 3, 1, 2])
+            chosen = ops.transpose(chosen, ops.constant(np.array([0, 3, 1, 2])))
         found["probabilities"] = _levels(chosen)
     return found
 
@@ -38,24 +38,31 @@ def extras_of_sigmoid(extras: Extras, scores: Any, logit: bool) -> dict[str, Any
 
     A logit z stands for the logits 0 and z.
     """
-    slope, start = map(np.float32, (0, 0) if logit else (-1, 1))
+    slope, start = (ops.constant(np.float32(value)) for value in ((0, 0) if logit else (-1, 1)))
     both = ops.concat([ops.add(ops.multiply(scores, slope), start), scores], 1)
     return extras_of_scores(extras, both, "logits" if logit else "probabilities", 1, 2)
 
 
 def _confidence(probabilities: Any, measure: Measure, axis: int, classes: int) -> Any:
+    axes = ops.constant(np.array([axis]))
     if measure == "maximum":
-        return ops.reduce_max(probabilities, [axis], keep_dims=False)
+        return ops.reduce_max(probabilities, axes, keep_dims=False)
     if measure == "margin":
-        best = ops.topk(ops.clamp(probabilities, 0, 1), np.int64(2), axis, "max", "value")
-        first, second = (ops.gather(best.output(0), np.int64(n), np.int64(axis)) for n in (0, 1))
+        best = ops.topk(ops.clamp(probabilities, 0, 1), ops.constant(np.int64(2)), axis, "max", "value")
+        first, second = (
+            ops.gather(best.output(0), ops.constant(np.int64(n)), ops.constant(np.int64(axis))) for n in (0, 1)
+        )
         return ops.subtract(first, second)
     clipped = ops.clamp(probabilities, LEAST, 1)
-    total = ops.reduce_sum(ops.multiply(clipped, ops.log(clipped)), [axis], keep_dims=False)
-    return ops.add(ops.multiply(total, np.float32(1 / math.log(classes))), np.float32(1))
+    total = ops.reduce_sum(ops.multiply(clipped, ops.log(clipped)), axes, keep_dims=False)
+    return ops.add(ops.multiply(total, ops.constant(np.float32(1 / math.log(classes)))), ops.constant(np.float32(1)))
+
+
+def _channel(values: Any, index: int, axis: int) -> Any:
+    return ops.slice(values, *(ops.constant(np.array([number])) for number in (index, index + 1, 1, axis)))
 
 
 def _levels(numbers: Any) -> Any:
     """Return numbers of 0 to 1 as bytes."""
-    scaled = ops.multiply(ops.clamp(numbers, 0, 1), np.float32(LEVELS))
-    return ops.convert(ops.floor(ops.add(scaled, np.float32(0.5))), "u8")
+    scaled = ops.multiply(ops.clamp(numbers, 0, 1), ops.constant(np.float32(LEVELS)))
+    return ops.convert(ops.floor(ops.add(scaled, ops.constant(np.float32(0.5)))), "u8")

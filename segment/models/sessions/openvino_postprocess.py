@@ -10,17 +10,25 @@ import openvino
 from openvino import opset15 as ops
 
 from segment.models.card import ModelCard
-from segment.models.sessions.enlarging import BEYOND, LOWEST, SmallScores, enlarging_of, is_smaller, nearest_positions
+from segment.models.sessions.enlarging import (
+    BEYOND,
+    LOWEST,
+    SmallScores,
+    enlarging_of,
+    is_smaller,
+    nearest_positions,
+)
 from segment.models.sessions.extras import NOTHING, Extras, ScoreKind, has_range
 from segment.models.sessions.openvino_enlarging import (
     best_class,
+    best_of_enlarged,
     check_of_enlarged,
     enlarged_outputs,
     graph_scores,
     interpolated,
 )
 from segment.models.sessions.openvino_extras import extras_of_scores, extras_of_sigmoid
-from segment.models.sessions.openvino_ports import constant_of, dims_of, numpy_name
+from segment.models.sessions.openvino_ports import dims_of, numpy_name
 from segment.models.sessions.ports import Size, apart
 from segment.models.sessions.predict import NOT_WHOLE
 from segment.models.sessions.quantised import Quantised, quantised_output
@@ -78,7 +86,7 @@ def _postprocess_scores(
     if enlarges:
         scores = in_channels(card, scores)
         if masked:
-            scores = ops.maximum(scores, np.float32(HALF_LOWEST if half else LOWEST))
+            scores = ops.maximum(scores, ops.constant(np.float32(HALF_LOWEST if half else LOWEST)))
         masks, *found = _of_enlarged(card, scores, size, outputs)
     else:
         masks, *found = enlarged_outputs(graphs, outputs) if graphs else outputs(scores, axis)
@@ -97,7 +105,7 @@ def with_pixels(card: ModelCard, value: Any) -> Any:
     """Return the model's output with height and width apart."""
     if "P" not in card.output.axes:
         return value
-    return ops.reshape(value, np.array(apart(card)), special_zero=True).output(0)
+    return ops.reshape(value, ops.constant(np.array(apart(card))), special_zero=True).output(0)
 
 
 def _at_mask_size(card: ModelCard, pixels: Any, size: Size | None) -> Any:
@@ -106,24 +114,25 @@ def _at_mask_size(card: ModelCard, pixels: Any, size: Size | None) -> Any:
         return pixels
     targets = (card.output_height, card.output_width)
     for axis, (length, target) in enumerate(zip(size, targets, strict=True), -2):
-        pixels = ops.gather(pixels, nearest_positions(length, target), np.int64(axis))
+        positions = ops.constant(nearest_positions(length, target))
+        pixels = ops.gather(pixels, positions, ops.constant(np.int64(axis)))
     return pixels
 
 
 def finite_check(scores: Any) -> Any:
     """Return the mean score per image: it is finite only if all scores are, while a sum could overflow."""
     checked = as_type(_before_enlarging(_output(scores)), openvino.Type.f32)
-    return ops.reduce_mean(checked, [1, 2, 3], keep_dims=False)
+    return ops.reduce_mean(checked, ops.constant(np.array([1, 2, 3])), keep_dims=False)
 
 
 def check_of_masked(scores: Any, axis: int, limit: float) -> Any:
     """Return a value per image that is non-zero if a score is NaN or the best score of a pixel is not finite."""
-    best = ops.reduce_max(scores, [axis], keep_dims=False)
+    best = ops.reduce_max(scores, ops.constant(np.array([axis])), keep_dims=False)
     # If all scores of a pixel are minus infinity, openvino's maximum is the lowest finite number.
-    beyond = ops.logical_not(ops.less(ops.abs(best), np.float32(limit)))
-    beyond = ops.reduce_max(as_type(beyond, openvino.Type.f32), [1, 2], keep_dims=False)
+    beyond = ops.logical_not(ops.less(ops.abs(best), ops.constant(np.float32(limit))))
+    beyond = ops.reduce_max(as_type(beyond, openvino.Type.f32), ops.constant(np.array([1, 2])), keep_dims=False)
     unknown = as_type(ops.is_nan(scores), openvino.Type.f32)
-    return ops.add(beyond, ops.reduce_max(unknown, [1, 2, 3], keep_dims=False))
+    return ops.add(beyond, ops.reduce_max(unknown, ops.constant(np.array([1, 2, 3])), keep_dims=False))
 
 
 def _before_enlarging(scores: Any) -> Any:
@@ -144,8 +153,8 @@ def _before_enlarging(scores: Any) -> Any:
 
 
 def _keeps_images(transpose: Any) -> bool:
-    order = constant_of(transpose.input_value(1))
-    return order is not None and bool(order[0] == 0)
+    order = transpose.input_value(1).get_node()
+    return bool(order.get_type_name() == "Constant" and order.data.flat[0] == 0)
 
 
 def _enlarges(interpolate: Any) -> bool:
@@ -162,8 +171,8 @@ def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: 
     check = check_of_probability(scores, limit) if has_range(card, extras) else finite_check(scores)
 
     def outputs(scores: Any) -> list[Any]:
-        above = ops.greater(scores, np.float32(threshold(card)))
-        masks = as_type(ops.squeeze(above, [1]), openvino.Type.u8)
+        above = ops.greater(scores, ops.constant(np.float32(threshold(card))))
+        masks = as_type(ops.squeeze(above, ops.constant(np.array([1]))), openvino.Type.u8)
         return [masks, *(extras_of_sigmoid(extras, scores, card.output.logit) if extras else {}).values()]
 
     if is_smaller(card, size) and card.output.enlarging == "bilinear":
@@ -176,28 +185,24 @@ def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: 
 def in_channels(card: ModelCard, scores: Any) -> Any:
     """Transpose scores of the card's layout to `[N, C, H, W]`."""
     if card.output.pixel_layout in ("NHWC", "NHW1"):
-        return ops.transpose(scores, [0, 3, 1, 2])
-    return ops.unsqueeze(scores, [1]) if card.output.pixel_layout == "NHW" else scores
+        return ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
+    return ops.unsqueeze(scores, ops.constant(np.array([1]))) if card.output.pixel_layout == "NHW" else scores
 
 
 def check_of_probability(scores: Any, limit: float) -> Any:
     """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
     mean = finite_check(scores)
-    distance = ops.abs(ops.subtract(scores, np.float32(0.5)))
-    beyond = as_type(ops.greater(distance, np.float32(FURTHEST)), openvino.Type.f32)
-    beyond = ops.reduce_max(beyond, [1, 2, 3], keep_dims=False)
-    return ops.select(ops.less(ops.abs(mean), np.float32(limit)), beyond, mean)
+    distance = ops.abs(ops.subtract(scores, ops.constant(np.float32(0.5))))
+    beyond = as_type(ops.greater(distance, ops.constant(np.float32(FURTHEST))), openvino.Type.f32)
+    beyond = ops.reduce_max(beyond, ops.constant(np.array([1, 2, 3])), keep_dims=False)
+    return ops.select(ops.less(ops.abs(mean), ops.constant(np.float32(limit))), beyond, mean)
 
 
 def _postprocess_index(card: ModelCard, index: Any, size: Size | None, half: bool) -> list[Any]:
     if "1" in card.output.pixel_layout:
-        index = ops.squeeze(index, [card.output.pixel_layout.index("1")])
+        index = ops.squeeze(index, ops.constant(np.array([card.output.pixel_layout.index("1")])))
     small = _argmax_scores(index)
-    if small:
-        finite = ops.maximum(small.scores, np.float32(HALF_LOWEST if half else LOWEST)).output(0)
-        (masks,) = enlarged_outputs(small._replace(scores=finite), lambda scores: [best_class(scores, 1)])
-    else:
-        masks = as_type(index, openvino.Type.u8)
+    masks = best_of_enlarged(small, HALF_LOWEST if half else LOWEST) if small else as_type(index, openvino.Type.u8)
     check = None if _is_argmax(index, len(card.classes)) else _check_of_index(card, index)
     if small:
         check = check_of_enlarged(small.scores, check, HALF_BEYOND if half else BEYOND)
@@ -209,15 +214,16 @@ def _check_of_index(card: ModelCard, index: Any) -> Any:
     """Return a value per image: the number of pixels out of range, plus `NOT_WHOLE` if any is no whole number."""
     is_float = index.get_element_type().is_real()
     comparable = as_type(index, openvino.Type.f32 if is_float else openvino.Type.i64)
-    zero, classes = map(np.float32 if is_float else np.int64, (0, len(card.classes)))
+    zero, classes = (ops.constant(np.array(n, np.float32 if is_float else np.int64)) for n in (0, len(card.classes)))
     # NOT (index < C), as NaN fails every comparison.
     wrong = ops.logical_or(ops.logical_not(ops.less(comparable, classes)), ops.less(comparable, zero))
-    check = ops.reduce_sum(as_type(wrong, openvino.Type.f32), [1, 2], keep_dims=False)
+    axes = ops.constant(np.array([1, 2]))
+    check = ops.reduce_sum(as_type(wrong, openvino.Type.f32), axes, keep_dims=False)
     if is_float:
         # False for NaN and infinity.
         fraction = as_type(ops.less(ops.floor(comparable), comparable), openvino.Type.f32)
-        fraction = ops.reduce_max(fraction, [1, 2], keep_dims=False)
-        check = ops.add(check, ops.multiply(fraction, np.float32(NOT_WHOLE)))
+        fraction = ops.reduce_max(fraction, axes, keep_dims=False)
+        check = ops.add(check, ops.multiply(fraction, ops.constant(np.float32(NOT_WHOLE))))
     return check
 
 
@@ -243,8 +249,8 @@ def _argmax_scores(index: Any) -> SmallScores | None:
     best, passed = _best_index(index)
     if best is None or "Transpose" in passed or best.get_attributes()["mode"] != "max":
         return None
-    number = constant_of(best.input_value(1))
-    if number is None or number.item() != 1:
+    number = best.input_value(1).get_node()
+    if number.get_type_name() != "Constant" or number.data.item() != 1:
         return None
     scores = best.input_value(0)
     layout = {1: "NCHW", 3: "NHWC"}.get(best.get_axis())
@@ -268,8 +274,8 @@ def dequantised(numbers: Any, quantised: Quantised | None) -> Any:
     """Return the numbers that levels mean; None leaves them as they are."""
     if quantised is None:
         return numbers
-    levels = ops.subtract(numbers, np.float32(quantised.zero_point))
-    return ops.multiply(levels, np.float32(quantised.scale))
+    levels = ops.subtract(numbers, ops.constant(np.float32(quantised.zero_point)))
+    return ops.multiply(levels, ops.constant(np.float32(quantised.scale)))
 
 
 def _quantised_value(card: ModelCard, value: Any, *, numbers: bool = False) -> Quantised | None:
@@ -280,10 +286,10 @@ def _quantised_value(card: ModelCard, value: Any, *, numbers: bool = False) -> Q
     node = _output(value).get_node()
     while node.get_type_name() in _KEEPS:
         node = node.input_value(0).get_node()
-    bounds = [constant_of(item) for item in node.input_values()[1:]]
-    if node.get_type_name() != "FakeQuantize" or any(bound is None for bound in bounds):
+    bounds = [item.get_node() for item in node.input_values()[1:]]
+    if node.get_type_name() != "FakeQuantize" or any(bound.get_type_name() != "Constant" for bound in bounds):
         return quantised_output(card, dtype, None, numbers=numbers)
-    low, high, lowest, highest = (np.asarray(bound, np.float64) for bound in bounds)
+    low, high, lowest, highest = (np.asarray(bound.data, np.float64).ravel() for bound in bounds)
     scale = float((high[0] - low[0]) / (highest[0] - lowest[0]))
     found = Quantised(scale, round(float(lowest[0] - low[0] / scale)))
     return quantised_output(card, dtype, found, is_per_axis=max(low.size, high.size) > 1, numbers=numbers)
