@@ -81,7 +81,6 @@ def input_changed(name: str, how: str) -> InputChanged:
     """Return the error for an input object that has changed.
 
     Args:
-        name: display name of the object.
         how: predicate of the message, such as "has vanished".
     """
     advice = "Restore the original file, or plan its new content with --update."
@@ -176,8 +175,6 @@ def did_you_mean(word: str, known: Iterable[str], alike: float = 0.5) -> str:
     """Return `" Did you mean 'x'?"` for the known words that hold `word`, else the most similar one; else `""`.
 
     Args:
-        word: what was written.
-        known: what could have been meant.
         alike: least similarity, 0 to 1.
 
     >>> did_you_mean("unet", ["icnet-camvid", "unet-camvid"]), did_you_mean("colour", ["name"])

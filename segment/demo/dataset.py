@@ -26,7 +26,6 @@ class Scene(NamedTuple):
     """A labelled image.
 
     Attributes:
-        key: the scene's seed in six digits.
         image: JPEG, 256x192 RGB.
         label: 8-bit PNG of class indices, of the same size.
     """

@@ -52,7 +52,8 @@ def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
     print_report(report, page=page_of(Ledger(Store(), report.output)))
     print("\nThe same scenes from Parquet with the local engine ...")
     again = _run(parquet_job)
-    _check_equal(report, again)
+    if report.total.confusion != again.total.confusion:
+        raise SegmentError("the two runs counted different pixels; please report this as a bug")
     picture = folder / _PICTURE
     _draw(job, picture)
     print(f"\nmIoU {percent(again.miou())} %: both runs counted the same pixels")
@@ -100,11 +101,6 @@ def _job(folder: Path, format: str, engine: str) -> Job:  # noqa: A002
 def _run(job: Job) -> RunReport:
     with closing(console_progress()) as progress:
         return run(job, progress)
-
-
-def _check_equal(one: RunReport, other: RunReport) -> None:
-    if one.total.confusion != other.total.confusion:
-        raise SegmentError("the two runs counted different pixels; please report this as a bug")
 
 
 def _draw(job: Job, path: Path) -> None:

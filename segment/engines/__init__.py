@@ -77,9 +77,6 @@ class Engine(Protocol):
         """Run every part of `plan`, yielding results as parts end, in any order.
 
         Args:
-            task: what to do.
-            weights: the model.
-            plan: the parts to run.
             isolation: how far apart to keep parts that may kill their worker.
         """
 
@@ -98,8 +95,7 @@ class Engine(Protocol):
     def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
         """Return `[function(item) for item in items]`, many at once, on the machines that segment; for short waits.
 
-        Raises:
-            CancelledError: it was `stopped`, which is called from time to time.
+        Raises CancelledError: it was `stopped`, which is called from time to time.
         """
         from segment.inputs.lookup import in_threads  # here, for the same reason as above
 

@@ -84,8 +84,7 @@ class Pool:
     def run(self, parts: Iterable[Part]) -> Generator[PartResult]:
         """Yield results as parts end, in any order; parts of a process that died have none.
 
-        Raises:
-            SegmentError: a process raised it, and every other one would.
+        Raises SegmentError: a process raised it, and every other one would.
         """
         self._parts = iter(parts)
         try:

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from segment.engines import Engine, Isolation, Node
 from segment.engines.interruptible import pulled
-from segment.engines.ray_cluster import HeadLost, address_of, connect, last_line, leave, within
+from segment.engines.ray_cluster import HeadLost, address_of, connect, last_line, leave, only_on, within
 from segment.engines.ray_heartbeats import MonitorActor
 from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_pipeline import CPU, GPU, start_pipeline
@@ -89,7 +89,7 @@ class RayEngine(Engine):
         ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
         known = within(ray.nodes)
         nodes = [node for node in known if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
-        asked = [ask.options(scheduling_strategy=_only_on(node["NodeID"])).remote() for node in nodes]
+        asked = [ask.options(scheduling_strategy=only_on(node["NodeID"])).remote() for node in nodes]
         try:
             able = ray.get(asked, timeout=_NODE_SECONDS)
         except ray.exceptions.RayError as error:
@@ -152,7 +152,7 @@ class RayEngine(Engine):
     def call_on(self, node: Node, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         if self._is_own:
             return super().call_on(node, function, *args, **kwargs)
-        return _result(function, args, kwargs, {**CPU, "scheduling_strategy": _only_on(node.key)})
+        return _result(function, args, kwargs, {**CPU, "scheduling_strategy": only_on(node.key)})
 
     def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
         """See `Engine.spread`: in tasks that take no CPU from the actors, which would have to end first."""
@@ -226,12 +226,6 @@ def _result(function: Callable[..., T], args: Any, kwargs: Any, options: dict[st
     except ray.exceptions.RayError as error:
         raise _cause(error) from None
     return result
-
-
-def _only_on(node_id: str) -> Any:
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 def _name(node: Mapping[str, Any]) -> str:

@@ -72,7 +72,7 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
         has_stderr = sys.stderr is not None  # else descriptor 2 may be a file of another library
         _open_streams()
         with _silent_stderr(address) if has_stderr else nullcontext():
-            _join(address) if address else _start(cpus)
+            _bounded_init(_JOIN_SECONDS, address=address) if address else _start(cpus)
     except TimeoutError:
         raise _too_slow(address) from None
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
@@ -84,10 +84,6 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
     with suppress(TypeError, ValueError):  # a handler that is not Python's; not the main thread
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # Ray's prints a stack before it calls ours
     return True
-
-
-def _join(address: str) -> None:
-    _bounded_init(_JOIN_SECONDS, address=address)
 
 
 def _start(cpus: int) -> None:
@@ -110,8 +106,7 @@ def _bounded_init(seconds: float, **how: Any) -> None:
     The thread stays alive, because the kernel ends the processes of a local cluster together with the thread that
     started them. In a thread other than the main one Ray leaves the SIGTERM handler of the caller alone.
 
-    Raises:
-        TimeoutError: it took longer, or is in vain: Ray waits on for a raylet that has died.
+    Raises TimeoutError: it took longer, or is in vain: Ray waits on for a raylet that has died.
     """
     import ray
 
@@ -227,8 +222,7 @@ def last_line(error: BaseException) -> str:
 def within(call: Callable[[], T], seconds: float = _ANSWER_SECONDS) -> T:
     """Return the result of a call to the cluster.
 
-    Raises:
-        HeadLost: it did not return in time; its thread is left behind.
+    Raises HeadLost: it did not return in time; its thread is left behind.
     """
     with Background("ask") as asker:
         asking = asker.submit(call)
@@ -238,6 +232,13 @@ def within(call: Callable[[], T], seconds: float = _ANSWER_SECONDS) -> T:
             if asking.done():
                 raise
             raise HeadLost.after(seconds) from None
+
+
+def only_on(node_id: str) -> Any:
+    """Return the scheduling strategy of what runs on one node."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 def leave() -> None:

@@ -31,7 +31,6 @@ class Heartbeat:
 
     Attributes:
         node, pid: identify the process.
-        steps: number of steps done so far.
         loading: the process is loading the model.
         waiting: all its calls wait for Ray to fetch a result.
         waits: the oldest unanswered request of the process to a store.
@@ -146,11 +145,7 @@ class HeartbeatMonitor:
 
 
 class MonitorActor:
-    """The driver's handle of a `HeartbeatMonitor` that runs in an actor of its own.
-
-    Attributes:
-        actor: takes the heartbeats.
-    """
+    """The driver's handle of a `HeartbeatMonitor` that runs in an actor of its own."""
 
     def __init__(self) -> None:
         import ray
@@ -160,8 +155,7 @@ class MonitorActor:
     def health(self, seconds: float, loading_seconds: float) -> WorkerHealth:
         """See `HeartbeatMonitor.health`.
 
-        Raises:
-            TimeoutError: the actor did not answer; it is restarted, and hears the next heartbeats.
+        Raises TimeoutError: the actor did not answer; it is restarted, and hears the next heartbeats.
         """
         import ray
 
@@ -184,12 +178,7 @@ class MonitorActor:
 class HeartbeatSender:
     """Sends a heartbeat from a worker process once a second while it works.
 
-    Args:
-        monitor: the actor of a `MonitorActor`.
-        steps: returns the number of steps that the process has done.
-
     Attributes:
-        steps, begun: return what a heartbeat says.
         replaces: Ray started this process in place of one that died.
     """
 

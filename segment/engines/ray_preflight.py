@@ -34,8 +34,7 @@ _INSTEAD = "or use --engine local"
 def refuse_silence(address: str) -> None:
     """Refuse an address at which nothing listens; one without a port, such as `auto`, is left to Ray.
 
-    Raises:
-        UsageError: nobody accepts the connection.
+    Raises UsageError: nobody accepts the connection.
     """
     host, separator, port = address.rpartition(":")
     if not separator or not port.isdigit():
@@ -54,8 +53,7 @@ def refuse_silence(address: str) -> None:
 def refuse_machine(cpus: int) -> None:
     """Refuse to start a cluster on a machine with too few open files, or no room for its files or objects.
 
-    Raises:
-        UsageError: says what is missing, and how to mend it.
+    Raises UsageError: says what is missing, and how to mend it.
     """
     _refuse_few_files(cpus)
     folder = temporary_folder()

@@ -29,7 +29,7 @@ def spread_over_nodes(function: Callable[[A], T], items: Sequence[A], stopped: C
     """
     import ray
 
-    task = ray.remote(num_cpus=0, max_retries=3, scheduling_strategy="SPREAD")(_call_each)
+    task = ray.remote(num_cpus=0, max_retries=3, scheduling_strategy="SPREAD")(in_threads)
     shared = ray.put(function)  # by reference: it holds a store with its credentials
     blocks = [items[start : start + _ITEMS] for start in range(0, len(items), _ITEMS)]
     most = _AT_ONCE * max(1, sum(node["Alive"] for node in within(ray.nodes)))
@@ -49,7 +49,3 @@ def spread_over_nodes(function: Callable[[A], T], items: Sequence[A], stopped: C
         for block in running:
             ray.cancel(block, force=True)
     return [result for number in range(len(blocks)) for result in results[number]]
-
-
-def _call_each(function: Callable[[A], T], items: Sequence[A]) -> list[T]:
-    return in_threads(function, items)

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from segment.engines.ray_cluster import HeadLost
+from segment.engines.ray_cluster import HeadLost, only_on
 from segment.engines.ray_heartbeats import MonitorActor, WorkerHealth
 from segment.errors import SegmentError, StoreError
 from segment.pipeline.stall import StallTimeout
@@ -31,11 +31,6 @@ class Watchdog:
 
     It kills stuck processes on their nodes, and Ray Data replaces them. Ray itself would wait for a frozen process for
     ever. What a replacement does not mend is returned by `trouble`.
-
-    Args:
-        stall_timeout: how long a step may take.
-        monitor: keeps the heartbeats of the workers.
-        workers: number of models loaded at once.
     """
 
     def __init__(self, stall_timeout: StallTimeout, monitor: MonitorActor, workers: int) -> None:
@@ -119,10 +114,9 @@ class Watchdog:
 
 def _kill_on(node: str, pid: int) -> None:
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     kill = ray.remote(num_cpus=0, max_retries=0)(_kill_worker)
-    kill.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(pid)
+    kill.options(scheduling_strategy=only_on(node)).remote(pid)
 
 
 def _kill_worker(pid: int) -> None:

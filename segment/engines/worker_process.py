@@ -63,7 +63,6 @@ class Heartbeat:
     """Message sent once a second.
 
     Attributes:
-        steps: number of steps done so far.
         waits: the oldest unanswered request to a store.
         begun: images of the parts in work that are done, with shares of large ones; see `Worker.begun`.
         decoding: part and index of the image that is decoded now; None if there is none, or several.

@@ -113,7 +113,6 @@ class HighestMean:
     It holds a sum for each class and pixel of one row of tiles.
 
     Args:
-        rows, columns: the tiles.
         classes: number of classes.
         levels: number of levels, L.
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images import headers
-from segment.images.decoder_stderr import DecoderMessages, capture_decoder_stderr
+from segment.images.decoder_stderr import capture_decoder_stderr
 from segment.images.excess import check_structure, check_work
 from segment.images.magic import image_format
 from segment.images.mask_png import mask_size
@@ -84,22 +84,22 @@ def decode_picture(data: bytes, max_pixels: int, fit: Fit | None = None) -> Pict
         with told_as("undecodable"):
             copy = segments.excerpt()
         as_copied = _header(copy)
-        pixels, messages = _with_pillow(as_copied) if _is_left_to_pillow(as_copied) else _with_opencv(copy)
+        pixels, damage = _with_pillow(as_copied) if _is_left_to_pillow(as_copied) else _with_opencv(copy)
         pixels = headers.apply_orientation(segments.inside(pixels), orientation)
         remarks += ("image_sparse",) if segments.is_sparse else ()
     elif _is_left_to_pillow(header):
-        pixels, messages = _with_pillow(header)
+        pixels, damage = _with_pillow(header)
     elif header.format in _JPEGS:
         size = headers.upright_size(header, orientation)
         if fit and (reduction := _reduction(size, fit(size))) > 1:
             reduced_from = size
-        pixels, messages = _jpeg(data, (header.height, header.width), reduction)
+        pixels, damage = _jpeg(data, (header.height, header.width), reduction)
         pixels = headers.apply_orientation(pixels, orientation)
     else:
-        pixels, messages = _with_opencv(data)
+        pixels, damage = _with_opencv(data)
         if not headers.has_orientation_tag(header):
             pixels = headers.apply_orientation(pixels, orientation)
-    if messages.damage:
+    if damage:
         remarks += ("image_damaged",)
     return Picture(pixels, orientation, remarks, reduced_from)
 
@@ -110,7 +110,7 @@ def _reduction(size: tuple[int, int], fit: tuple[int, int]) -> int:
     return max(fitting, default=1)
 
 
-def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[np.uint8], DecoderMessages]:
+def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode a JPEG as it is stored, `size` (height, width), at 1/`reduction` of it.
 
     libjpeg-turbo alone gives the pixels of OpenCV in three quarters of the time. What it does not decode without a
@@ -118,7 +118,7 @@ def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[n
     """
     height, width = (-(-side // reduction) for side in size)
     try:
-        return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width), DecoderMessages()
+        return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width), []
     except ValueError:
         return _with_opencv(data, _REDUCED[reduction])
 
@@ -138,8 +138,7 @@ def _is_left_to_pillow(header: Image.Image) -> bool:
 def checked_header(data: bytes, max_pixels: int) -> tuple[Image.Image, int, tuple[str, ...]]:
     """Return the header of an image that can be decoded, its EXIF orientation, and remarks; no pixel is decoded.
 
-    Raises:
-        SampleError: `not_an_image`, `too_many_pixels`, `pixel_format`, `too_much_work` or `undecodable`.
+    Raises SampleError: `not_an_image`, `too_many_pixels`, `pixel_format`, `too_much_work` or `undecodable`.
     """
     header = _header(data)
     if header.width * header.height > max_pixels:
@@ -147,7 +146,7 @@ def checked_header(data: bytes, max_pixels: int) -> tuple[Image.Image, int, tupl
     if header.format == "TIFF" and (unread := headers.unread_pixels(data)):  # OpenCV takes some of them for others
         raise SampleError("pixel_format", unread)
     check_work(header, data)
-    return header, *_orientation(header, data)
+    return header, *headers.orientation_of(header, data, "image")
 
 
 def _header(data: bytes) -> Image.Image:
@@ -162,17 +161,10 @@ def _header(data: bytes) -> Image.Image:
         raise SampleError("undecodable" if image_format(data) else "not_an_image") from error
 
 
-def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:
-    try:
-        return headers.read_orientation(header, data), ()
-    except Exception:  # as above; the pixels may be valid nevertheless
-        return 1, ("image_exif_damaged",)
-
-
-def _with_opencv(data: bytes, reduced: int = 0) -> tuple[NDArray[np.uint8], DecoderMessages]:
+def _with_opencv(data: bytes, reduced: int = 0) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode without applying the orientation, except that of a TIFF tag; `reduced`: a flag of OpenCV."""
     how = reduced | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    with capture_decoder_stderr() as messages:
+    with capture_decoder_stderr() as damage:
         try:
             pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), how)
         except cv2.error as error:
@@ -180,14 +172,14 @@ def _with_opencv(data: bytes, reduced: int = 0) -> tuple[NDArray[np.uint8], Deco
     if pixels is None or pixels.dtype != np.uint8:
         unread = headers.unread_pixels(data)
         raise SampleError("pixel_format" if unread else "undecodable", unread)
-    return np.asarray(pixels, dtype=np.uint8), messages
+    return np.asarray(pixels, dtype=np.uint8), damage
 
 
-def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], DecoderMessages]:
+def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode with Pillow, which applies the orientation on loading."""
-    with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
+    with capture_decoder_stderr() as damage, headers.pixel_limit.lifted():
         try:
-            return np.asarray(header.convert("RGB")), messages
+            return np.asarray(header.convert("RGB")), damage
         except Exception as error:  # as above
             raise SampleError("undecodable") from error
 
@@ -230,8 +222,7 @@ def encode_palette_png(mask: NDArray[np.uint8], palette: NDArray[np.uint8], clea
 def decode_mask(data: bytes) -> NDArray[np.uint8]:
     """Decode a PNG written by `mask_png.encode_mask` to `uint8[H, W]`.
 
-    Raises:
-        ValueError: the bytes are none, or are damaged.
+    Raises ValueError: the bytes are none, or are damaged.
     """
     size = mask_size(data)
     with capture_decoder_stderr():

@@ -60,7 +60,6 @@ def to_label(label: object, size: tuple[int, int], turned_by: int, decoder: Labe
             of a local file. None, NaN and an empty array mean that there is no label.
         size: (height, width) of its image.
         turned_by: the EXIF orientation that the image had, 1-8.
-        decoder: which values and colours mean which classes.
 
     Raises:
         SampleError: the label cannot be used; see `LabelDecoder.read`. Also `label_missing` and
@@ -141,8 +140,7 @@ def _encoded(value: object, what: str) -> bytes:
 def _file_of(cell: Mapping[str, Any], what: str) -> bytes:
     """Return the file of a cell that has a path and no bytes, as Hugging Face `datasets` makes of folders.
 
-    Raises:
-        SampleError: `empty`, `missing` or `unreachable`, of a label with `label_` before it.
+    Raises SampleError: `empty`, `missing` or `unreachable`, of a label with `label_` before it.
     """
     prefix = "" if what == "image" else "label_"
     if cell.get("path") is None:

@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 
 from segment.process.c_stderr import captured_c_stderr
 
@@ -27,39 +26,28 @@ _OURS = re.compile(
 _DAMAGE = re.compile(r"libpng error|libpng warning: IDAT|Corrupt JPEG|.*Premature|Inconsistent progression")
 
 
-@dataclass
-class DecoderMessages:
-    """What the libraries printed.
-
-    Attributes:
-        damage: lines that report damaged pixel data.
-    """
-
-    damage: list[str] = field(default_factory=list)
-
-
 @contextmanager
-def capture_decoder_stderr() -> Iterator[DecoderMessages]:
+def capture_decoder_stderr() -> Iterator[list[str]]:
     """Capture what these libraries print. Among threads that capture at the same time, any may get a message.
 
     Lines of other libraries are logged when the block ends, so that an error of logging is not taken for the image's.
 
     Yields:
-        The messages, filled in when the block ends.
+        The lines that report damaged pixel data, filled in when the block ends.
     """
-    messages, printed = DecoderMessages(), list[str]()
+    damage, printed = list[str](), list[str]()
     try:
         with captured_c_stderr() as printed:
-            yield messages
+            yield damage
     finally:
-        _sort(printed, messages)
+        _sort(printed, damage)
 
 
-def _sort(printed: Sequence[str], messages: DecoderMessages) -> None:
+def _sort(printed: Sequence[str], damage: list[str]) -> None:
     for text in printed:
         ours = _OURS.match(text)
         if text and not ours:  # a line may be empty if two threads print at the same time
             with suppress(OSError):
                 log.warning("printed by a C library: %s", "".join(c if c.isprintable() else " " for c in text))
         elif ours and (_DAMAGE.match(text) or (re.match(_LIBTIFF, text) and not ours["warning"])):
-            messages.damage.append(text)
+            damage.append(text)

@@ -33,8 +33,7 @@ def check_structure(data: bytes) -> None:
 def check_work(header: Image.Image, data: bytes) -> None:
     """Refuse an image by what its pixels demand, once it is known that they are not too many.
 
-    Raises:
-        SampleError: `too_much_work`.
+    Raises SampleError: `too_much_work`.
     """
     if header.format == "PNG":
         check_png_pixels(data)

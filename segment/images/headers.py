@@ -84,8 +84,7 @@ os.register_at_fork(after_in_child=pixel_limit.restore)
 def open_header(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
     """Open an image or label with Pillow: size and mode are known, no pixel is decoded. Pillow may raise any error.
 
-    Raises:
-        SampleError: `too_much_work`, before anything else reads the file.
+    Raises SampleError: `too_much_work`, before anything else reads the file.
     """
     check_structure(data)
     with pixel_limit.lifted():
@@ -97,10 +96,6 @@ def read_orientation(header: Image.Image, data: bytes) -> int:
 
     It is stored in the EXIF data of any format, in a TIFF tag, in the text chunks of a PNG (by ImageMagick), or in XMP.
 
-    Args:
-        header: as opened, not loaded.
-        data: the bytes it was opened from.
-
     Raises:
         Exception: any type that Pillow raises on damaged EXIF data.
     """
@@ -109,6 +104,14 @@ def read_orientation(header: Image.Image, data: bytes) -> int:
     # PngImageFile.getexif decodes the whole image to reach the chunks after the pixels; the base class does not.
     found = Image.Image.getexif(header).get(_ORIENTATION, _UPRIGHT)
     return int(found) if found in range(1, 9) else _UPRIGHT
+
+
+def orientation_of(header: Image.Image, data: bytes, kind: str) -> tuple[int, tuple[str, ...]]:
+    """Return the orientation of an image or label, and a remark if it cannot be read: the pixels may be valid."""
+    try:
+        return read_orientation(header, data), ()
+    except Exception:  # Pillow raises many types on damaged EXIF data
+        return _UPRIGHT, (f"{kind}_exif_damaged",)
 
 
 def _with_all_metadata(header: Image.Image, data: bytes) -> Image.Image:

@@ -42,8 +42,7 @@ def _segments(data: bytes, most_gap: int | None = None) -> Iterator[tuple[int, i
 def check_segments(data: bytes) -> None:
     """Refuse what Pillow would read byte by byte, or join again and again, before the first scan.
 
-    Raises:
-        SampleError: `too_much_work`.
+    Raises SampleError: `too_much_work`.
     """
     behind, padding, exif = 2, 0, 0
     for number, (kind, start, end) in enumerate(_segments(data, _MOST_PADDING)):
@@ -65,8 +64,7 @@ def check_segments(data: bytes) -> None:
 def check_scans(header: Image.Image, data: bytes) -> None:
     """Refuse too many scans over all pixels. Where one scan has all components, no other is decoded.
 
-    Raises:
-        SampleError: `too_much_work`.
+    Raises SampleError: `too_much_work`.
     """
     first = next((start for kind, start, _ in _segments(data) if kind == _SCAN), len(data))
     components = data[first + 2 : first + 3]

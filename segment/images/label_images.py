@@ -37,7 +37,7 @@ def read_label(
     """
     if not data:
         raise SampleError("label_empty")
-    with told_as("label_undecodable"), capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
+    with told_as("label_undecodable"), capture_decoder_stderr() as damage, headers.pixel_limit.lifted():
         try:
             with _named_label():
                 segments = segments_to_copy(data)
@@ -59,7 +59,7 @@ def read_label(
             raise
         except Exception as error:  # Pillow raises many types on damaged files
             raise SampleError("label_undecodable") from error
-    if messages.damage:
+    if damage:
         remarks += ("label_damaged",)
     return pixels, remarks + turning_remarks(orientation, image_orientation)
 
@@ -85,7 +85,6 @@ def checked_label(
     """Return the header of a label that fits its image, its EXIF orientation, and remarks; no pixel is decoded.
 
     Args:
-        data, size, image_orientation, allow_lossy: as of `read_label`.
         segments: of the TIFF of which `data` is `TiffSegments.header`.
 
     Raises:
@@ -95,7 +94,7 @@ def checked_label(
     header = _open(data)
     if not allow_lossy and (compression := lossy_compression(header, data, segments)):
         raise SampleError("label_lossy", compression)
-    orientation, remarks = _orientation(header, data)
+    orientation, remarks = headers.orientation_of(header, data, "label")
     _check_size(header, size, orientation, image_orientation)
     with _named_label():
         check_work(header, data)
@@ -129,18 +128,10 @@ def _open(data: bytes) -> Image.Image:
         raise SampleError("label_pixels" if unread else "label_undecodable", unread) from error
 
 
-def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:
-    try:
-        return headers.read_orientation(header, data), ()
-    except Exception:  # as above; the pixels may be valid nevertheless
-        return 1, ("label_exif_damaged",)
-
-
 def _check_size(header: Image.Image, image: tuple[int, int], orientation: int, image_orientation: int) -> None:
     """Compare sizes (height, width) before a pixel is decoded.
 
-    Raises:
-        SampleError: `label_size`; the message tells whether an orientation is the cause.
+    Raises SampleError: `label_size`; the message tells whether an orientation is the cause.
     """
     height, width = headers.upright_size(header, orientation)
     if (height, width) == image:

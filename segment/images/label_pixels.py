@@ -48,11 +48,6 @@ class LabelPixels:
 def read_label_pixels(header: Image.Image, data: bytes, orientation: int, *, as_colour: bool) -> LabelPixels:
     """Read the pixels of an opened label.
 
-    Args:
-        header: as opened from `data`, not loaded.
-        orientation: its EXIF orientation.
-        as_colour: read grey and palette images as the colours they show.
-
     Raises:
         SampleError: `label_pixels`, `label_alpha`, `label_value` or `label_colour`.
         Exception: any type that Pillow or OpenCV raises on damaged files.
@@ -157,8 +152,7 @@ def _sixteen_bits(header: Image.Image, data: bytes, orientation: int) -> NDArray
 def _opaque(pixels: NDArray[Any], bands: int, header: Image.Image) -> NDArray[Any]:
     """Drop an alpha channel that carries no information: all of its values are equal and not zero.
 
-    Raises:
-        SampleError: `label_alpha`, because tools disagree on what a transparent pixel of a label means.
+    Raises SampleError: `label_alpha`, because tools disagree on what a transparent pixel of a label means.
     """
     has_alpha = header.mode in ("LA", "La", "RGBA", "PA") and pixels.shape[2] > bands
     if has_alpha:
@@ -190,8 +184,7 @@ def _palette(header: Image.Image) -> NDArray[np.uint8]:
 def _shown(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the colours that a palette image shows.
 
-    Raises:
-        SampleError: `label_value` for an index without a colour, which decoders would show as black.
+    Raises SampleError: `label_value` for an index without a colour, which decoders would show as black.
     """
     if indices.max(initial=0) >= len(palette):
         raise SampleError("label_value", f"palette index {indices.max()} has no colour")
@@ -243,8 +236,7 @@ def _eight_bit_values(values: NDArray[Any]) -> NDArray[np.uint8]:
 def _eight_bit_colours(rgb: NDArray[Any]) -> NDArray[np.uint8]:
     """Return 8-bit colours. 16-bit colours are kept if all are up to 255, or divided by 257 if that is exact.
 
-    Raises:
-        SampleError: `label_colour` for others.
+    Raises SampleError: `label_colour` for others.
     """
     if rgb.dtype == np.uint8:
         return rgb

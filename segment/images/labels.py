@@ -160,8 +160,7 @@ class LabelDecoder:
     def classes_of(self, pixels: LabelPixels) -> NDArray[np.uint8]:
         """Return the classes `uint8[H, W]` of the pixels of a label. Of a palette image the indices in use count.
 
-        Raises:
-            SampleError: `label_value`, `label_colour` or `label_ambiguous`.
+        Raises SampleError: `label_value`, `label_colour` or `label_ambiguous`.
         """
         if pixels.colours is not None:
             return self._from_rgb(pixels.colours, self._by_value)
@@ -176,8 +175,7 @@ class LabelDecoder:
         The value 255 is void unless the remap names it: in an array it can be no class. What this returns is read
         again to the same classes, if no encoding and no remap is given the second time.
 
-        Raises:
-            SampleError: `label_value` or `label_colour`.
+        Raises SampleError: `label_value` or `label_colour`.
         """
         if self.encoding == "colour" and pixels.ndim == 2:
             pixels = np.repeat(pixels[:, :, np.newaxis], 3, axis=2)

@@ -17,7 +17,6 @@ def lossy_compression(header: Image.Image, data: bytes, segments: TiffSegments |
     """Return the name of a compression that changes pixels; None if it is lossless.
 
     Args:
-        data: the bytes it was opened from.
         segments: of a TIFF of which it is the header; without them, WebP in a TIFF counts as lossy.
     """
     if header.format in ("JPEG", "MPO"):

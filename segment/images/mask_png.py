@@ -51,8 +51,7 @@ def encode_painted(strips: Iterable[NDArray[np.uint8]], size: tuple[int, int], c
 def mask_size(data: bytes) -> tuple[int, int]:
     """Return (height, width) of a mask that `encode_mask` has written, from its header.
 
-    Raises:
-        ValueError: the bytes are no 8-bit grey PNG.
+    Raises ValueError: the bytes are no 8-bit grey PNG.
     """
     if data[:8] != PNG_MAGIC or data[12:16] != b"IHDR" or len(data) < _HEADER_BYTES:
         raise ValueError("the mask is no PNG")
@@ -73,8 +72,7 @@ def _encoded(strips: Iterable[NDArray[np.uint8]], height: int, row: int, colours
 def is_bare(data: bytes) -> bool:
     """Return whether a PNG is its pixels and no more: other chunks turn or animate them, and not for every reader.
 
-    Raises:
-        SampleError: `too_much_work`.
+    Raises SampleError: `too_much_work`.
     """
     kinds, end = [kind for kind, *_ in chunks(data)], max((end for *_, end in chunks(data)), default=0)
     return {*kinds[1:-1]} == {b"IDAT"} and kinds[-1] == b"IEND" and end + 4 == len(data)

@@ -54,8 +54,7 @@ def file_bytes(image: Image.Image, formats: tuple[str, ...]) -> bytes | None:
 def decoded_picture(image: Image.Image) -> Picture:
     """Return the pixels of an image that Pillow decodes or has decoded, upright.
 
-    Raises:
-        SampleError: `empty`, `undecodable`, or `pixel_format` for modes whose values do not fit bytes.
+    Raises SampleError: `empty`, `undecodable`, or `pixel_format` for modes whose values do not fit bytes.
     """
     if not image.width or not image.height:
         raise SampleError("empty")
@@ -70,8 +69,7 @@ def decoded_picture(image: Image.Image) -> Picture:
 def lossless_bytes(label: Image.Image, *, allow_lossy: bool) -> bytes:
     """Encode a label that Pillow decodes or has decoded, without loss, so that one decoder reads every label.
 
-    Raises:
-        SampleError: `label_lossy`, `label_undecodable` or `label_pixels`.
+    Raises SampleError: `label_lossy`, `label_undecodable` or `label_pixels`.
     """
     is_lossy = label.format in _LOSSY_FORMATS or label.info.get("compression") in _LOSSY_COMPRESSIONS
     if is_lossy and not allow_lossy:
@@ -87,12 +85,12 @@ def lossless_bytes(label: Image.Image, *, allow_lossy: bool) -> bytes:
 
 def _load(image: Image.Image, code: str) -> bool:
     """Decode, and return whether a decoder reports damage. Raises SampleError with this code."""
-    with capture_decoder_stderr() as messages:
+    with capture_decoder_stderr() as damage:
         try:
             image.load()
         except Exception:  # Pillow raises many types on damaged files
             raise SampleError(code) from None
-    return bool(messages.damage)
+    return bool(damage)
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

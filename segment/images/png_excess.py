@@ -34,8 +34,7 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 def check_png(data: bytes) -> None:
     """Refuse a PNG by the number and lengths of its chunks, and by what its texts and profiles unpack to.
 
-    Raises:
-        SampleError: `too_much_work`.
+    Raises SampleError: `too_much_work`.
     """
     texts = 0
     for kind, start, end in chunks(data):
@@ -57,8 +56,7 @@ def check_png_pixels(data: bytes) -> None:
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield the type of each chunk, and where its content begins and ends: 8 bytes behind its start, 4 before its end.
 
-    Raises:
-        SampleError: `too_much_work`.
+    Raises SampleError: `too_much_work`.
     """
     at = len(PNG_MAGIC)
     for _ in range(_MOST_CHUNKS):

@@ -51,9 +51,7 @@ class Raster(Protocol):
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return the pixels of a window inside the image: `uint8[height, width, 3]`, RGB.
 
-        Raises:
-            SampleError: the window cannot be decoded.
-            ValueError: it is not inside the image, or empty.
+        Raises SampleError: the window cannot be decoded; ValueError: it is not inside the image, or empty.
         """
         ...
 

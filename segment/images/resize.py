@@ -19,10 +19,7 @@ from segment.models.buckets import LARGEST_SIDE
 from segment.models.card_input import Input, Resampler
 from segment.models.classes import VOID
 
-_PILLOW = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
+_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _OPENCV = {
     "nearest": cv2.INTER_NEAREST,
     "bilinear": cv2.INTER_LINEAR,
@@ -48,7 +45,6 @@ def content_box(spec: Input, size: tuple[int, int], target: tuple[int, int] | No
     """Return the area that an image covers: all of the target if stretched, else the part inside the border.
 
     Args:
-        spec: input size and resize of the card.
         size: (height, width) of the image.
         target: (height, width) of the enclosing array, in the aspect ratio of the input; by default the input itself.
             Of no use where the model runs at the size of each image.
@@ -103,7 +99,6 @@ def resize_image(image: NDArray[np.uint8], spec: Input, size: tuple[int, int] | 
 
     Args:
         image: `uint8[H, W, 3]`, RGB, or `uint8[H, W, number of bands]`.
-        spec: input size and resize of the card.
         size: (height, width) of an image that was decoded at a reduced size.
 
     Returns:
@@ -114,19 +109,16 @@ def resize_image(image: NDArray[np.uint8], spec: Input, size: tuple[int, int] | 
     """
     box = content_box(spec, size or (image.shape[0], image.shape[1]))
     target = spec.size_for((box.height, box.width))
-    _check_fit(box, (LARGEST_SIDE, LARGEST_SIDE) if spec.is_dynamic else target)
+    most = (LARGEST_SIDE, LARGEST_SIDE) if spec.is_dynamic else target
+    if box.height > most[0] or box.width > most[1]:
+        detail = f"{box.height}x{box.width} pixels (height, width), at most {most[0]}x{most[1]}"
+        raise SampleError("larger_than_input", detail)
     resized = _resample(image, (box.height, box.width), spec.resize.resampler, spec.resize.interpolation)
     if resized.shape[:2] == target:
         return resized
     canvas = filled(target, spec.resize.pad)
     box.of(canvas)[:] = resized
     return canvas
-
-
-def _check_fit(box: Box, most: tuple[int, int]) -> None:
-    if box.height > most[0] or box.width > most[1]:
-        detail = f"{box.height}x{box.width} pixels (height, width), at most {most[0]}x{most[1]}"
-        raise SampleError("larger_than_input", detail)
 
 
 def resize_label(

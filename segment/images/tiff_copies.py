@@ -18,8 +18,7 @@ def segments_to_copy(data: bytes) -> TiffSegments | None:
     turns each tile by itself (orientations 2, 3, 6 and 7), and it refuses tiles without compression of no multiple of
     1,024 bytes, and sparse files; seen in 5.0. Pillow takes the bytes of some numbers in the wrong order; seen in 13.0.
 
-    Raises:
-        SampleError: `too_much_work`, before anything else reads the file.
+    Raises SampleError: `too_much_work`, before anything else reads the file.
     """
     if image_format(data) != "TIFF":
         return None

@@ -26,8 +26,7 @@ _LEAST_PIXELS = 1 << 12  # that a scan costs, however small its JPEG is
 def check_tiff(data: bytes) -> None:
     """Refuse a TIFF by the tags of its first page; the scans of JPEGs within it as those of a JPEG.
 
-    Raises:
-        SampleError: `too_much_work`.
+    Raises SampleError: `too_much_work`.
     """
     try:
         file = TiffDirectories(BytesIO(data))

@@ -31,8 +31,7 @@ _READ = {
 def unread_kind(page: TiffPage) -> str:
     """Return what an image's pixels are, if they are none that is read; else ''.
 
-    Raises:
-        TiffError: the page is damaged.
+    Raises TiffError: the page is damaged.
     """
     compression, photometric = page.number(_COMPRESSION, 1), page.number(_PHOTOMETRIC, 0)
     samples, bits = page.number(_SAMPLES, 1), page.numbers(_BITS, 1)

@@ -37,8 +37,7 @@ class LabelRaster(Protocol):
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return the classes of a window inside the image, `uint8[height, width]`; `VOID` where there is none.
 
-        Raises:
-            SampleError: as `LabelDecoder.read`. What was counted of the windows before does not count, then.
+        Raises SampleError: as `LabelDecoder.read`. What was counted of the windows before does not count, then.
         """
         ...
 
@@ -50,7 +49,6 @@ def open_label(file: BinaryIO, size: tuple[int, int], image_orientation: int, de
         file: seekable; as in `segment.images.tiff_raster.open_raster`.
         size: (height, width) of the image, upright.
         image_orientation: EXIF orientation of the image, 1-8.
-        decoder: which values and colours mean which classes.
 
     Raises:
         SampleError: as `LabelDecoder.read`.
@@ -135,7 +133,7 @@ class TiffLabel:
             return self._windows.read(top, left, height, width)
 
     def _decode(self, excerpt: bytes) -> NDArray[np.uint8]:
-        with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
+        with capture_decoder_stderr() as damage, headers.pixel_limit.lifted():
             try:
                 header = headers.open_header(excerpt)
                 pixels = read_label_pixels(header, excerpt, 1, as_colour=self._decoder.reads_colours)
@@ -143,7 +141,7 @@ class TiffLabel:
                 raise
             except Exception as error:  # Pillow raises many types on damaged files
                 raise SampleError("label_undecodable") from error
-        if messages.damage and "label_damaged" not in self.remarks:
+        if damage and "label_damaged" not in self.remarks:
             self.remarks += ("label_damaged",)
         self._palette = pixels.palette
         found = pixels.values if pixels.colours is None else pixels.colours

@@ -113,9 +113,7 @@ class TiffWindows:
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return the pixels of a window, upright: `uint8[height, width]`, or `uint8[height, width, n]`.
 
-        Raises:
-            TiffError: the file is damaged.
-            ValueError: the window is not inside the image.
+        Raises TiffError: the file is damaged; ValueError: the window is not inside the image.
         """
         size = (self.height, self.width)
         check_window(size, top, left, height, width)

@@ -60,7 +60,6 @@ class TiffSegments:
 
     Attributes:
         segment_height, segment_width: of a segment, in pixels.
-        down, across: numbers of rows and columns of segments.
         compression: the number that TIFF has for it.
         bits: of a sample.
         is_sparse: whether some segments are not stored; they have the value that the page names for 'no data', else 0.

@@ -243,7 +243,6 @@ class TiffPage:
         file: seekable; see `TiffDirectories`.
 
     Attributes:
-        file: where its values are.
         tags: by number.
         height, width: as stored, before it is turned upright.
         has_more: whether further pages show something else, neither overviews nor masks.

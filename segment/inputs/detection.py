@@ -38,8 +38,7 @@ _OPTIONS: dict[str, tuple[Kind, ...]] = {
 def detect_kind(found: Found, options: InputOptions, findings: Findings) -> Kind:
     """Return the kind of an input: the format option, or what the file names indicate.
 
-    Raises:
-        UsageError: the input holds nothing to segment, or several kinds; or an option does not apply to its kind.
+    Raises UsageError: the input holds nothing to segment, or several kinds; or an option does not apply to its kind.
     """
     kind = _kind(found, options, findings)
     _refuse_foreign_options(kind, options)
@@ -86,8 +85,7 @@ def entries_of_kind(kind: Kind, found: Found, store: Store, findings: Findings) 
 
     For loose images all objects are returned: which of them are labels is known after the label search.
 
-    Raises:
-        UsageError: there is none, or it is a compressed tar.
+    Raises UsageError: there is none, or it is a compressed tar.
     """
     entries = found.entries
     if kind == "list":

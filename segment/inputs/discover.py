@@ -47,7 +47,6 @@ def discover(
     Args:
         input: a folder or prefix of images, tars or Parquet files; one of these files; a glob or brace range
             of them; a list file. A local path or any fsspec URL.
-        options: how to read it.
         store: where to read it. It gets the signatures of the signed URLs that are found (`Store.add_signed_urls`),
             and what the input may name (`Store.limit_inputs`).
         known: the input that is already planned. Its images are left out, except those of changed parts; it collects
@@ -184,8 +183,7 @@ def _visible(found: Found, folders: Sequence[str], options: InputOptions, findin
 def _hidden_folders(found: Found, without: str | None, store: Store, findings: Findings) -> list[str]:
     """Return the folders that are no input: `without`, and outputs of runs of this program, which are counted.
 
-    Raises:
-        UsageError: the input itself is the output of a run.
+    Raises UsageError: the input itself is the output of a run.
     """
     hidden = [without] if without else []
     if found.single:

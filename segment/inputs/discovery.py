@@ -16,7 +16,6 @@ class Unindexed:
     """Tars of an input that are listed and not indexed yet; what the first tars have decided for them.
 
     Attributes:
-        tars: the tars, in the order of the input.
         key_rule: where keys of members end.
         part_size: images of a part.
         density: images per byte of the tars that were indexed first.

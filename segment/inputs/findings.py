@@ -92,7 +92,6 @@ class LeftOut:
     """A kind of content that the input holds and the run does not segment.
 
     Attributes:
-        reason: why it is left out.
         number: number of files, members or images; a lower bound if `exact` is False.
         kinds: the same by suffix, or by WebDataset key, most frequent first; the rest is under `""`.
         examples: up to three names.
@@ -202,8 +201,6 @@ class Findings:
         """Count files or members that are not segmented.
 
         Args:
-            reason: why they are left out.
-            names: their names, as shown in messages.
             kinds: their kinds; by default their suffixes.
             place: URL of the archive that holds them, if any.
         """

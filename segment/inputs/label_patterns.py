@@ -19,7 +19,6 @@ def expand_pattern(pattern: str, image: str) -> str:
 
     Args:
         pattern: a valid `Job.label_pattern`. `{stem%END}` drops an ending and `{stem#START}` a beginning.
-        image: path of the image relative to the input.
 
     >>> expand_pattern("{dir}/{stem%_leftImg8bit}_gtFine.png", "aachen/a_1_leftImg8bit.png")
     'aachen/a_1_gtFine.png'

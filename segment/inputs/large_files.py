@@ -28,9 +28,7 @@ def large_spans(part: Part) -> dict[Span, Span]:
 def select_tiffs(large: Mapping[Span, Span], store: Store) -> dict[Span, Span]:
     """Return those of `large_spans` that are TIFFs by their first bytes.
 
-    Raises:
-        InputChanged: an object is not the planned one any more.
-        StoreError: the store refused, or failed too often.
+    Raises InputChanged: an object is not the planned one any more; StoreError: the store refused, or failed too often.
     """
     heads = in_threads(lambda span: open_span(span, store).read(_HEAD), list(large.values()))
     tiffs = (image_format(head) == "TIFF" for head in heads)

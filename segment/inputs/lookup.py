@@ -15,7 +15,7 @@ from segment.inputs.parts import Part
 from segment.store.client import Entry, Store
 from segment.store.names import shown
 from segment.store.sorted_rows import beside
-from segment.store.urls import is_http, parent_url
+from segment.store.urls import is_http
 
 _THREADS = 16
 _AT_ONCE = 1 << 16  # objects of a list that are looked up at once
@@ -30,8 +30,7 @@ def in_threads(
 ) -> list[B]:
     """Return `[function(item) for item in items]`, computed in up to 16 threads.
 
-    Raises:
-        CancelledError: it was `stopped`, so that the function was not called for all items.
+    Raises CancelledError: it was `stopped`, so that the function was not called for all items.
     """
 
     def call(item: A) -> B:
@@ -48,38 +47,13 @@ def in_threads(
 def look_up(wanted: Iterable[tuple[str, str, Any]], store: Store) -> Iterator[tuple[Any, Entry]]:
     """Yield value and entry of those that exist; see `look_up_sorted`. A device, pipe or socket does not count.
 
-    Raises:
-        StoreError, UsageError: the look-up of one of them fails.
+    Raises StoreError, UsageError: the look-up of one of them fails.
     """
     for _, value, found in look_up_sorted(wanted, store):
         if isinstance(found, Entry):
             yield value, found
         elif not isinstance(found, NotAFile):
             raise found
-
-
-def _look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], dict[str, SegmentError]]:
-    """Return the entries of those `urls` that exist, and the errors that concern a single object, by URL.
-
-    Raises:
-        StoreError, UsageError: an error that concerns other objects, too.
-    """
-    folders: dict[str, set[str]] = defaultdict(set)
-    for url in urls:
-        folders[parent_url(url)].add(url)
-    listed = [folder for folder, wanted in folders.items() if len(wanted) > _FEW and not is_http(folder)]
-    listing = partial(store.list_folder, irregular=True)
-    found: dict[str, Entry] = {}
-    for folder, entries in zip(listed, in_threads(partial(_result_or_error, listing), listed), strict=True):
-        if not isinstance(entries, SegmentError):  # permission to read does not imply permission to list
-            found.update({entry.url: entry for entry in entries if entry.url in folders[folder]})
-            del folders[folder]
-    single = sorted(url for wanted in folders.values() for url in wanted)
-    results = dict(zip(single, in_threads(partial(_result_or_error, store.info), single), strict=True))
-    found.update({url: entry for url, entry in results.items() if isinstance(entry, Entry)})
-    errors = {url: error for url, error in results.items() if isinstance(error, SegmentError)}
-    errors |= {url: error for url, entry in found.items() if (error := _no_file(entry))}
-    return {url: entry for url, entry in found.items() if url not in errors}, errors
 
 
 def look_up_sorted(
@@ -110,10 +84,22 @@ def look_up_sorted(
 def _look_up_some(
     rows: Sequence[tuple[str, str, Any]], store: Store
 ) -> Iterator[tuple[str, Any, Entry | SegmentError]]:
-    found, errors = _look_up_each({url for _, url, _ in rows}, store)
+    """Look up some objects: by the listing of a folder of which many are wanted, else one by one."""
+    folders: dict[str, set[str]] = defaultdict(set)
+    for folder, url, _ in rows:
+        folders[folder].add(url)
+    listed = [folder for folder, wanted in folders.items() if len(wanted) > _FEW and not is_http(folder)]
+    listing = partial(store.list_folder, irregular=True)
+    found: dict[str, Entry | SegmentError | None] = {}
+    for folder, entries in zip(listed, in_threads(partial(_result_or_error, listing), listed), strict=True):
+        if not isinstance(entries, SegmentError):  # permission to read does not imply permission to list
+            found.update((entry.url, entry) for entry in entries if entry.url in folders[folder])
+            del folders[folder]
+    single = sorted(url for wanted in folders.values() for url in wanted)
+    found.update(zip(single, in_threads(partial(_result_or_error, store.info), single), strict=True))
     for _, url, value in rows:
-        if result := found.get(url) or errors.get(url):
-            yield url, value, result
+        if result := found.get(url):
+            yield url, value, _file_or_error(result)
 
 
 def _look_up_beside(
@@ -129,13 +115,13 @@ def _look_up_beside(
     named = ((url, value) for _, url, value in rows)
     for url, value, entry in beside(named, ((entry.url, entry) for entry in entries)):
         if entry:
-            yield url, value, _no_file(entry) or entry
+            yield url, value, _file_or_error(entry)
 
 
-def _no_file(entry: Entry) -> NotAFile | None:
-    if entry.irregular and entry.url.startswith("file://"):
-        return NotAFile(f"{shown(entry.url)} is no regular file: a device, pipe or socket")
-    return None
+def _file_or_error(found: Entry | SegmentError) -> Entry | SegmentError:
+    if isinstance(found, Entry) and found.irregular and found.url.startswith("file://"):
+        return NotAFile(f"{shown(found.url)} is no regular file: a device, pipe or socket")
+    return found
 
 
 def _result_or_error(request: Callable[[str], B], url: str) -> B | SegmentError:
@@ -155,8 +141,7 @@ def refuse_changed(part: Part, store: Store) -> None:
 
     Every read compares etags where there are any; without them this takes one look-up per part.
 
-    Raises:
-        InputChanged: the object does not exist any more, or has another size.
+    Raises InputChanged: the object does not exist any more, or has another size.
     """
     if part.etag:
         return

@@ -38,8 +38,7 @@ def scope_of_run(run: Mapping[str, Any], output: str) -> Scope:
     An output in a store leads no reader to the reader's own machine: neither to its files, nor to addresses of it, of
     its link or of metadata services.
 
-    Raises:
-        UsageError: the file does not say it.
+    Raises UsageError: the file does not say it.
     """
     try:
         scope = scope_of(run["contract"]["input"]["url"], InputOptions.of_run(run))

@@ -68,7 +68,6 @@ class Member:
 
     Attributes:
         id: path below the input for files, key for tars. Unique within the shard except for `REPEATED` images.
-        image: its bytes.
         label: the bytes of its label; None without a label.
         meta: values of the columns of a list to keep, in the order of `kept_columns`; empty in a tar.
         meta_span: the .json member of a tar with the values to keep, if there is one.
@@ -97,7 +96,6 @@ class Part:
     Attributes:
         id: `<hash of the shard's URL and etag>-<start>-<stop>`, unique in the run and not random.
         shard: id of the shard, `<readable name>-<hash>`.
-        format: format of the shard.
         url: absolute URL of the shard: the tar, the Parquet file, or the prefix or list of loose files.
         size: bytes of that object; for files the sum over the shard's images.
         etag: of that object; for files a digest over the URLs, sizes and etags of the shard's images and
@@ -121,6 +119,11 @@ class Part:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def alone(self, index: int) -> Part:
+        """Return the part of one of the images: reading it reads nothing else."""
+        start = self.start + index
+        return replace(self, start=start, stop=start + 1, members=self.members[index : index + 1])
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -130,7 +133,6 @@ class Sample:
         id: as in `Member.id`. For Parquet the value of the id column, the image's path, or the row number. Where the
             id column was detected and its values repeat within the file, the row number precedes each id.
         url: URL of the image for display (`image_uri`).
-        index: position in the shard.
         image: encoded bytes; empty if the image cannot be used.
         label: encoded bytes; None if the image has no label.
         fault: a `SampleError` code if the image (`missing`, `duplicate_id`, `too_many_bytes` ...) or its label
@@ -157,8 +159,6 @@ def image_uri(part: Part, id: str, image: Span | None = None) -> str:  # noqa: A
     """Return the URL of an image for display, as readers write it in its row and the audit expects it.
 
     Args:
-        part: the part that holds the image.
-        id: id of the image.
         image: for `files` the image's span. An image of a tar or Parquet file is named by its id after `#`.
     """
     if part.format == "files" and image is not None:
@@ -243,7 +243,6 @@ def check_sample(
 
     Args:
         known: `SampleError` code of a fault found before reading, or None.
-        image, label: bytes as read.
         max_bytes: limit for each of them.
         large_image: where the image is, if it is not read.
     """

@@ -47,8 +47,7 @@ class Found:
 def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa: A002
     """Find the objects of an input. An object or folder of exactly this name takes precedence over a pattern.
 
-    Raises:
-        UsageError: no object is found, or an element of a brace range does not exist.
+    Raises UsageError: no object is found, or an element of a brace range does not exist.
     """
     url = sign_input(input, store)
     if is_http(url) and query_parameters(url):
@@ -67,7 +66,7 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
     unique = Entries(next(same) for _, same in groupby(heapq.merge(*listings, key=_url), key=_url))
     if len(unique) < number:
         findings.warnings.append(f"{count(number - len(unique), 'file is', 'files are')} named twice and read once")
-    return Found(_fixed_folder(url), unique, single=False)
+    return Found(folder_of_pattern(url), unique, single=False)
 
 
 def sign_input(input: str, store: Store) -> str:  # noqa: A002
@@ -99,8 +98,7 @@ def _folder(url: str, store: Store) -> Found | None:
 def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:
     """Return the objects of a brace expansion and the content of its folders.
 
-    Raises:
-        UsageError: one of them does not exist.
+    Raises UsageError: one of them does not exist.
     """
     wanted = sorted((parent_url(url), url, None) for url in urls)
     known = {entry.url: entry for _, entry in look_up(wanted, store)}
@@ -124,11 +122,6 @@ def is_pattern(url: str) -> bool:
     return _is_glob(url) or _BRACES.search(url) is not None
 
 
-def folder_of_pattern(url: str) -> str:
-    """Return the folder that holds all that a pattern names."""
-    return _fixed_folder(url)
-
-
 def buckets_of_pattern(url: str) -> list[str]:
     """Return a remote URL for each bucket, container or host that a brace range names: `s3://b-{1,2}/a`."""
     protocol, mark, rest = url.partition("://")
@@ -139,8 +132,7 @@ def buckets_of_pattern(url: str) -> list[str]:
 def _expand_braces(url: str) -> Iterator[str]:
     """Expand `{000..099}` (zero padding kept) and `{a,b}`.
 
-    Raises:
-        UsageError: the braces stand for more than `MAX_BRACES` files.
+    Raises UsageError: the braces stand for more than `MAX_BRACES` files.
     """
     total = 1
     for low, high, words in _BRACES.findall(url):
@@ -174,7 +166,7 @@ def _is_glob(url: str) -> bool:
 
 def _glob(pattern: str, store: Store) -> Entries:
     """Return the objects a glob matches and the content of folders it matches. `**` is any number of folders."""
-    folder = _fixed_folder(pattern)
+    folder = folder_of_pattern(pattern)
     wanted = pattern[len(folder) + 1 :].split("/")
     if len(wanted) == 1 and suffix_of(pattern) in FILE_SUFFIXES:
         entries = store.list_folder(folder)
@@ -191,7 +183,7 @@ def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(names) and fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
 
 
-def _fixed_folder(pattern: str) -> str:
-    """Return the folder that precedes the first `*`, `?`, `[` or `{`."""
+def folder_of_pattern(pattern: str) -> str:
+    """Return the folder that holds all that a pattern names: that before the first `*`, `?`, `[` or `{`."""
     first = re.search(r"[*?\[{]", pattern)
     return pattern[: first.start()].rpartition("/")[0] if first else parent_url(pattern)

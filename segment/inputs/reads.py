@@ -15,7 +15,6 @@ def read_part(part: Part, options: InputOptions, store: Store, *, windowed: bool
     """Read the samples of a part: exactly `len(part)` of them, in order.
 
     Args:
-        options: how its input is read.
         windowed: do not read TIFFs of `segment.inputs.large_files.LARGE_BYTES` or more, which have no limit then, but
             say where they are (`Sample.large_image`); `open_image_file` opens them. Not in Parquet files, whose cells
             are read as a whole.
@@ -36,9 +35,7 @@ def read_part(part: Part, options: InputOptions, store: Store, *, windowed: bool
 def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
     """Read the ids of the rows of a part of a Parquet file, equal to those of `read_part`.
 
-    Raises:
-        InputChanged: the file is not the planned one.
-        SegmentError: the ids cannot be read.
+    Raises InputChanged: the file is not the planned one; SegmentError: the ids cannot be read.
     """
     return read_row_ids(part, options, _limited(part, options, store))
 
@@ -46,8 +43,7 @@ def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
 def _limited(part: Part, options: InputOptions, store: Store) -> Store:
     """Return a store that reads what the run may read; where no run is known, what the part's own shard may name.
 
-    Raises:
-        NotAllowed: the tar or Parquet file of the part is outside of that.
+    Raises NotAllowed: the tar or Parquet file of the part is outside of that.
     """
     scope = store.scope or scope_of(part.url, options)
     if part.format != "files":

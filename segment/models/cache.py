@@ -25,8 +25,7 @@ _CHUNK = 4 << 20  # bytes of one request: an interrupted transfer loses no more,
 def cache_folder() -> Path:
     """Return the folder of downloaded files: `$SEGMENT_CACHE`, else a folder in the user's cache folder.
 
-    Raises:
-        UsageError: there is no home folder.
+    Raises UsageError: there is no home folder.
     """
     if chosen := os.environ.get("SEGMENT_CACHE"):
         return Path(chosen).expanduser().absolute()
@@ -90,7 +89,6 @@ def fetch_once(file: WeightsFile, target: Path, store: Store, report: Progress) 
     If several processes call this at once, one of them downloads.
 
     Args:
-        file: URL, size and digest.
         target: path in the cache. Its content is verified at each call, and downloaded again if it is damaged.
 
     Raises:

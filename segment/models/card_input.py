@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    Field,
-    SerializerFunctionWrapHandler,
-    WithJsonSchema,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, WithJsonSchema, model_serializer, model_validator
 
 from segment.models.buckets import LARGEST_SIDE, Size, bucket_size, scaled_size, step_of, trial_side
 from segment.models.card_output import STRICT, Side

@@ -108,8 +108,7 @@ class Classes(BaseModel):
     def index(self, name: str) -> int:
         """Return the index of a class name; of one that is written in other letters, such as `road` for `Road`.
 
-        Raises:
-            KeyError: there is no such class.
+        Raises KeyError: there is no such class.
         """
         found = index_of(name, self.names)
         if found is None:

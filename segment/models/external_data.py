@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from segment.errors import ModelError
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+    from onnx import ModelProto, TensorProto
 
 LARGEST_MODEL = 2**31 - 1  # bytes; the limit of protobuf
 
@@ -17,7 +17,6 @@ def embed_external_data(graph: bytes, read: Callable[[str], bytes]) -> bytes:
     """Embed the external data of an ONNX model into the model.
 
     Args:
-        graph: bytes of an .onnx file.
         read: reads a file by its name in the model's folder. It is called only with relative names without `..`, and
             must itself refuse links that lead out of the folder. It raises ModelError for a refused file,
             FileNotFoundError for a missing one.
@@ -106,42 +105,12 @@ def _extent(tensor: TensorProto, name: str, size: int) -> tuple[int, int]:
     return start, start + length
 
 
-def stored_tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Yield every tensor of a model, subgraphs included."""
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        yield from _node_tensors(function.node)
-    for training in model.training_info:
-        yield from _graph_tensors(training.initialization)
-        yield from _graph_tensors(training.algorithm)
-
-
-def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    yield from _sparse_tensors(graph.sparse_initializer)
-    yield from _node_tensors(graph.node)
-
-
-def _node_tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            yield from _attribute_tensors(attribute)
-
-
-def _attribute_tensors(attribute: AttributeProto) -> Iterator[TensorProto]:
-    if attribute.HasField("t"):
-        yield attribute.t
-    yield from attribute.tensors
-    if attribute.HasField("sparse_tensor"):
-        yield from _sparse_tensors([attribute.sparse_tensor])
-    yield from _sparse_tensors(attribute.sparse_tensors)
-    if attribute.HasField("g"):
-        yield from _graph_tensors(attribute.g)
-    for graph in attribute.graphs:
-        yield from _graph_tensors(graph)
-
-
-def _sparse_tensors(sparse: Iterable[SparseTensorProto]) -> Iterator[TensorProto]:
-    for item in sparse:
-        yield item.values
-        yield item.indices
+def stored_tensors(message: Any) -> Iterator[TensorProto]:
+    """Yield every tensor of a model, or of another message: subgraphs, functions and sparse tensors included."""
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for item in [value] if hasattr(value, "ListFields") else value:
+                if field.message_type.name == "TensorProto":
+                    yield item
+                else:
+                    yield from stored_tensors(item)

@@ -13,11 +13,7 @@ _WIDTH = 118
 
 
 def card_to_toml(card: ModelCard, head: str) -> str:
-    """Return a card as the text of a TOML file, without the values that are defaults.
-
-    Args:
-        head: comment at the top.
-    """
+    """Return a card as the text of a TOML file, without the values that are defaults."""
     values = card.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     return "\n".join([*comment(head), *_tables(values, "")]) + "\n"
 

@@ -26,10 +26,8 @@ DAMAGE = (
 def read_checked(url: str, read: Callable[[], T]) -> T:
     """Return `read()`, which fetches and parses the object at `url`; repeat it once if that fails.
 
-    Raises:
-        SegmentError: both reads fail, so the stored object is damaged.
-        NotAFile: it is a folder, a pipe or a device.
-        FileNotFoundError: there is no such object.
+    Raises SegmentError: both reads fail, so the stored object is damaged; NotAFile: it is a folder, a pipe or a device;
+    FileNotFoundError: there is no such object.
     """
     try:
         try:

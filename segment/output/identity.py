@@ -52,9 +52,8 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
 def begin(ledger: Ledger, run: Mapping[str, Any]) -> None:
     """Write `run.json`, unless the output holds the same run already.
 
-    Raises:
-        UsageError: the output holds another run with committed parts, another run begins at the same time, or there
-            are masks without a `run.json`.
+    Raises UsageError: the output holds another run with committed parts, another run begins at the same time, or there
+    are masks without a `run.json`.
     """
     url, data = ledger.url("run.json"), to_json(run)
     existing = ledger.read_run()
@@ -75,8 +74,7 @@ def is_resumable(ledger: Ledger, run: Mapping[str, Any], identity: Mapping[str, 
     A run may be replaced if it has committed nothing and all of its attempts have ended. One that is starting or was
     killed is not replaced: its driver may still be alive.
 
-    Raises:
-        UsageError: it has another identity and may not be replaced; the message lists the differences.
+    Raises UsageError: it has another identity and may not be replaced; the message lists the differences.
     """
     if run["fingerprint"] == fingerprint_of(identity):
         return True

@@ -54,8 +54,7 @@ class Ledger(RunFolder):
     def read_run(self) -> dict[str, Any] | None:
         """Return `run.json`, or None if no run was started.
 
-        Raises:
-            UsageError: the file exists but is not the `run.json` of this program.
+        Raises UsageError: the file exists but is not the `run.json` of this program.
         """
         data = self.read_record("run.json")
         if data is None:
@@ -72,8 +71,7 @@ class Ledger(RunFolder):
     def card_of(self, run: Mapping[str, Any]) -> ModelCard:
         """Return the card that `run.json` records.
 
-        Raises:
-            SegmentError: it is damaged, or an earlier version allowed what is refused now.
+        Raises SegmentError: it is damaged, or an earlier version allowed what is refused now.
         """
         try:
             return ModelCard.model_validate(run["card"])
@@ -88,8 +86,7 @@ class Ledger(RunFolder):
     def refuse_replaced(self, fingerprint: str) -> None:
         """Refuse to continue if another run has replaced this one, which is possible before its first commit.
 
-        Raises:
-            SegmentError: `run.json` belongs to another run.
+        Raises SegmentError: `run.json` belongs to another run.
         """
         run = self.read_run()
         if run is not None and run["fingerprint"] != fingerprint:
@@ -125,9 +122,8 @@ class Ledger(RunFolder):
     def read_run_and_plan(self) -> tuple[dict[str, Any], Plan]:
         """Return `run.json` and the plan of a run. The store then reads what the input of the run may name.
 
-        Raises:
-            UsageError: there is no run at this output, it has no plan yet, or one of the two files is lost.
-            SegmentError: one of the two files is damaged.
+        Raises UsageError: there is no run at this output, it has no plan yet, or one of the two files is lost;
+        SegmentError: one of the two files is damaged.
         """
         run, plan, place = self.read_run(), self.read_plan(), shown(self.output)
         if run is not None and plan is None:
@@ -190,9 +186,8 @@ class Ledger(RunFolder):
     def finish_shard(self, shard: str, parts: Sequence[str], card: ModelCard, fingerprint: str) -> ShardStats:
         """Sum the committed parts of a shard and write its statistics. Idempotent: the bytes are always the same.
 
-        Raises:
-            SegmentError: a masks file is damaged, lost, or was written by another run; or another run has replaced
-                this one.
+        Raises SegmentError: a masks file is damaged, lost, or was written by another run; or another run has replaced
+        this one.
         """
         self.refuse_replaced(fingerprint)  # the other run would count our statistics as its own
         classes = len(card.classes)
@@ -208,8 +203,7 @@ class Ledger(RunFolder):
     def holds_stats(self, shard: str, stats: ShardStats, card: ModelCard) -> bool:
         """Return whether the statistics file of a shard holds exactly `stats`.
 
-        Raises:
-            SegmentError: the file is damaged.
+        Raises SegmentError: the file is damaged.
         """
         url = self.stats_url(shard)
         expected = stats_table(shard, stats, card)
@@ -218,9 +212,8 @@ class Ledger(RunFolder):
     def part_stats(self, shard: str, part: str, classes: int, fingerprint: str) -> ShardStats:
         """Return the statistics of a committed part, computed from its rows.
 
-        Raises:
-            SegmentError: its file is damaged, or was written by another run.
-            FileNotFoundError: the part is not committed.
+        Raises SegmentError: its file is damaged, or was written by another run; FileNotFoundError: the part is not
+        committed.
         """
         table = self.read_rows(shard, part, _FOLD_COLUMNS)
         if footer_of(table).get("fingerprint") != fingerprint:
@@ -232,9 +225,7 @@ class Ledger(RunFolder):
     def stats_of(self, shard: str) -> ShardStats:
         """Read the statistics of a shard.
 
-        Raises:
-            SegmentError: the file is damaged, or is not the one that is known.
-            FileNotFoundError: there is none.
+        Raises SegmentError: the file is damaged, or is not the one that is known; FileNotFoundError: there is none.
         """
         url, path = self.stats_url(shard), stats_path(shard)
 

@@ -123,8 +123,7 @@ def read_mask_file(store: Store, output: str, path: str) -> bytes:
 def _digest_in(path: str) -> str:
     """Return the digits in the name of a mask's file. A path may name any object; what an output names is not trusted.
 
-    Raises:
-        SegmentError: it is no path of a mask.
+    Raises SegmentError: it is no path of a mask.
     """
     named = _NAME.fullmatch(path)
     if named is None or masks_file_of(path) is None:

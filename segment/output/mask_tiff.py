@@ -63,8 +63,7 @@ class MaskPage:
     def write(self, rows: NDArray[np.uint8]) -> None:
         """Write the next rows, `uint8[n, W]`.
 
-        Raises:
-            ValueError: rows of another type or width, or more rows than the page has.
+        Raises ValueError: rows of another type or width, or more rows than the page has.
         """
         if rows.ndim != 2 or rows.dtype != np.uint8 or rows.shape[1] != self.width:
             raise ValueError(f"rows of this mask are uint8[n, {self.width}], not {rows.dtype} {rows.shape}")
@@ -182,8 +181,7 @@ class MaskWriter:
     def write(self, rows: NDArray[np.uint8]) -> None:
         """Write the next rows from the top, `uint8[n, W]` class indices; any number of them.
 
-        Raises:
-            ValueError: rows of another type or width, or more rows than the mask has.
+        Raises ValueError: rows of another type or width, or more rows than the mask has.
         """
         self._page.write(rows)
 

@@ -21,8 +21,7 @@ def part_tables(
 ) -> Iterator[tuple[int, pa.Table]]:
     """Yield number and rows (given columns) of committed parts, in order; up to `ahead` parts are read ahead.
 
-    Raises:
-        SegmentError: a masks file is damaged or lost.
+    Raises SegmentError: a masks file is damaged or lost.
     """
     shards, parts = plan.table["shard"], plan.table["id"]
 

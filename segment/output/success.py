@@ -42,8 +42,7 @@ def write_success(
 
     A `_SUCCESS` of other files first becomes one that names none: it never names files that are not there.
 
-    Raises:
-        SegmentError: the stored plan is another one, or `run.json` is not this run's, or contradicts itself.
+    Raises SegmentError: the stored plan is another one, or `run.json` is not this run's, or contradicts itself.
     """
     manifest = ledger.digests.to_bytes(planned_names(plan))
     ledger.refuse_replaced(fingerprint)
@@ -108,8 +107,7 @@ def changed_files(ledger: Ledger) -> dict[str, str]:
 def resume_digests(ledger: Ledger, *, verify: bool) -> list[str]:
     """Take the manifest of a run that is resumed; return warnings.
 
-    Raises:
-        SegmentError: a file is not the one that `_SUCCESS` names, and `--verify` is not given, or does not help.
+    Raises SegmentError: a file is not the one that `_SUCCESS` names, and `--verify` is not given, or does not help.
     """
     changed = changed_files(ledger)
     if changed and (not verify or PLAN in changed):

@@ -17,6 +17,7 @@ from segment.inputs.parts import Part, Sample
 from segment.metrics import Confusion, score
 from segment.models.sessions import Runtime
 from segment.models.sessions.apart_process import LOAD_SECONDS, NOT_LOADED, given_apart, loading, run_apart, tell
+from segment.models.sessions.base import first_line
 from segment.models.weights import Weights
 from segment.output.tables import ImageRow
 from segment.pipeline.stages import Clock, Task
@@ -32,9 +33,7 @@ class Tried:
     """A runtime on the images that were tried.
 
     Attributes:
-        runtime: the runtime.
         reason: why it cannot run the model; empty if it can.
-        images: number of images that were segmented.
         seconds: CPU seconds of the model an image, in one thread, their median without the first image, which warms
             up; on a GPU the seconds that passed.
         pixels, equal: mask pixels, and those with the class that the reference gives them.
@@ -155,7 +154,7 @@ class _Contender:
         try:
             (row,) = self.worker.rows(part, [sample], clock)
         except Exception as error:  # each runtime has its own types
-            self.worker, self.tried.reason = None, str(error).strip().split("\n", 1)[0]
+            self.worker, self.tried.reason = None, first_line(error)
             return
         if row.mask is not None:
             self.seconds.append(clock.seconds["infer"])

@@ -47,9 +47,6 @@ def open_sample(sample: Sample, task: Task) -> Raster:
 class TiledImages:
     """Makes the rows of images, one image after the other, by a card with `input.tiles`.
 
-    Args:
-        labels: decodes labels.
-
     Attributes:
         share: of the tiles of the image in work, those that are done; 0-1.
     """
@@ -62,7 +59,6 @@ class TiledImages:
         """Segment an image, and score it if it has a label. A fault of any tile is the image's.
 
         Args:
-            sample: the image as read.
             clock: takes the time of the stages and the number of tiles.
             step: called before each batch of tiles; what it raises ends the image.
 
@@ -148,7 +144,6 @@ class _StripCounts:
         size: (height, width) of the mask.
 
     Attributes:
-        total: the counts of the strips so far.
         fault: error text of a label that cannot be used; the counts say nothing about it then.
     """
 

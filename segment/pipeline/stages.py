@@ -46,7 +46,6 @@ class Task:
     """All that a worker needs to run a part; picklable.
 
     Attributes:
-        card: the model's contract.
         runtime: runtime of the model, the same on every worker.
         output: absolute URL of the output prefix.
         settings: the options of the job that workers act on.
@@ -112,7 +111,6 @@ class Frames:
     """Images of a part between the stages.
 
     Attributes:
-        images: all of them, in order.
         pixels: `uint8[n, input height, input width, 3]` RGB of those that could be decoded, in order; a list of such
             images where the model runs at the size of each. Empty once segmented.
     """

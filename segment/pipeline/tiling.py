@@ -30,7 +30,6 @@ class TiledImage:
 
     Args:
         session: of a card with `input.tiles`.
-        batch_size: tiles per call of the session.
         wanted: what strips have beside the mask: the levels of their confidence, then those of each class; the session
             is opened with its `session_extras`.
 
@@ -119,8 +118,7 @@ class TiledImage:
 def session_extras(card: ModelCard, wanted: Extras) -> Extras:
     """Return what a session gives beside masks: what is wanted, or what tiles are blended by.
 
-    Raises:
-        UsageError: it cannot be had with the card's tiles.
+    Raises UsageError: it cannot be had with the card's tiles.
     """
     tiles = card.input.tiles
     if tiles is None:

@@ -50,7 +50,6 @@ class Worker:
     Args:
         session: the loaded model; may be shared with other workers if it has a stream for each. None for a worker that
             only reads and commits.
-        precision: of the session.
     """
 
     def __init__(self, task: Task, session: Session | None, precision: str = "") -> None:
@@ -110,8 +109,7 @@ class Worker:
     ) -> Iterator[list[tuple[str, str, int]] | ImageRow]:
         """Yield id, URL and index of a part's images, then rows of some of them (None: of all); nothing is committed.
 
-        Raises:
-            StoreError, InputChanged: the part cannot be read now.
+        Raises StoreError, InputChanged: the part cannot be read now.
         """
         samples = read_planned(part, self.task)
         yield [(sample.id, sample.url, sample.index) for sample in samples]
@@ -125,8 +123,7 @@ class Worker:
     def read(self, part: Part, clock: Clock) -> list[Sample] | None:
         """Fetch a part's samples; None if the part is committed already.
 
-        Raises:
-            StoreError, InputChanged: the part cannot be read now.
+        Raises StoreError, InputChanged: the part cannot be read now.
         """
         with clock("read"):
             if self.task.store.exists(self.ledger.masks_url(part.shard, part.id)):
@@ -220,8 +217,7 @@ class Worker:
 def failed_or_raise(part: Part, error: Exception) -> PartResult:
     """Return the result of a part that raised an error: of a store, of its input, or a bug, of ours or of a library.
 
-    Raises:
-        SegmentError, MemoryError: an error that does not concern this part alone.
+    Raises SegmentError, MemoryError: an error that does not concern this part alone.
     """
     if isinstance(error, (SegmentError, MemoryError)) and not isinstance(error, (StoreError, InputChanged)):
         raise error
@@ -246,9 +242,8 @@ def _next_read(reading: Future[_Read | None], writing: Future[None] | None) -> _
 def read_planned(part: Part, task: Task) -> list[Sample]:
     """Read a part.
 
-    Raises:
-        StoreError: the store refused, or failed too often.
-        InputChanged: what was planned is not there any more, or is another object.
+    Raises StoreError: the store refused, or failed too often; InputChanged: what was planned is not there any more, or
+    is another object.
     """
     try:
         return read_part(part, task.settings.input_options, task.store, windowed=task.card.input.tiles is not None)
@@ -259,8 +254,7 @@ def read_planned(part: Part, task: Task) -> list[Sample]:
 def failed(part: Part, error: Exception) -> PartResult:
     """Return the result of a part that could not be committed.
 
-    Raises:
-        StoreRefused: the store would refuse every other part, too: the run ends.
+    Raises StoreRefused: the store would refuse every other part, too: the run ends.
     """
     if isinstance(error, StoreRefused):
         raise error

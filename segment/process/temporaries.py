@@ -27,9 +27,6 @@ class TemporaryFolder:
     Args:
         parent: the folder to make it in; it is made, too. None takes the system's for temporary files.
 
-    Attributes:
-        path: the folder.
-
     Raises:
         OSError: it cannot be made.
     """

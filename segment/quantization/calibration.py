@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,20 +41,16 @@ class Place:
 def places_of(input: str, job: Job, store: Store, sample: int | None = None) -> list[Place]:  # noqa: A002
     """Return the images of an input in order, or those that a job with this `sample` segments.
 
-    Raises:
-        UsageError: there are no images.
-        StoreError: the store refused.
+    Raises UsageError: there are no images; StoreError: the store refused.
     """
     options = job.input_options.model_copy(update={"sample": sample})
     return [place for part in discover(input, options, store).parts for place in _alone(part)]
 
 
 def _alone(part: Part) -> Iterator[Place]:
-    for index in range(len(part)):
-        start = part.start + index
-        members = [part.members[index]] if part.members else []
-        name = image_uri(part, members[0].id, members[0].image) if members else f"{part.url}#:{start}"
-        yield Place(replace(part, start=start, stop=start + 1, members=members), name)
+    for one in map(part.alone, range(len(part))):
+        name = image_uri(one, one.members[0].id, one.members[0].image) if one.members else f"{one.url}#:{one.start}"
+        yield Place(one, name)
 
 
 def spread(places: Sequence[Place], number: int, seed: int) -> list[Place]:
@@ -72,13 +68,10 @@ class Calibration:
     times.
 
     Args:
-        job: says how they are read.
         card: the card; one with tiles gives a few tiles of each image.
-        store: reads them.
         folder: an existing empty folder.
 
     Attributes:
-        images: number of images that were read.
         unusable: number of images that could not be used, by reason.
         sha384: digest of all pixels.
 

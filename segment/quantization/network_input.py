@@ -21,11 +21,7 @@ _OPSET, _IR_VERSION = 17, 8
 
 
 class NetworkInputs:
-    """The numbers that a graph gets for each array of a calibration.
-
-    Args:
-        entry: the graph's input.
-    """
+    """The numbers that a graph gets for each array of a calibration."""
 
     def __init__(self, card: ModelCard, entry: Port, calibration: Calibration) -> None:
         self._card, self._entry, self._calibration = card, entry, calibration

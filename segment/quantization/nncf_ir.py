@@ -5,16 +5,15 @@ NNCF also writes ONNX, which openvino computes wrongly: so an ONNX file becomes 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
 
 import openvino
 
 from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
+from segment.models.sessions.base import first_line
 from segment.models.sessions.openvino import read_graph
 from segment.models.sessions.openvino_ports import to_port
 from segment.models.sessions.ports import choose_ports
@@ -22,6 +21,7 @@ from segment.models.weights import Weights
 from segment.process.temporaries import TemporaryFolder
 from segment.quantization.calibration import Calibration
 from segment.quantization.network_input import NetworkInputs
+from segment.quantization.quiet import quiet
 
 SETTINGS = "MIXED preset: activations of either sign asymmetric, all others symmetric; bias correction"
 
@@ -29,9 +29,7 @@ SETTINGS = "MIXED preset: activations of either sign asymmetric, all others symm
 def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration) -> tuple[bytes, bytes]:
     """Return the bytes of the .xml and the .bin file of a quantised model.
 
-    Raises:
-        UsageError: NNCF is not installed.
-        ModelError: card and graph do not match, or the graph cannot be quantised.
+    Raises UsageError: NNCF is not installed; ModelError: card and graph do not match, or the graph cannot be quantised.
     """
     os.environ.setdefault("NNCF_CI", "1")  # no telemetry: NNCF asks nobody before it tells its authors
     try:
@@ -42,7 +40,7 @@ def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration) -> 
     ports = [to_port(port) for port in model.inputs]
     entry, _ = choose_ports(card, ports, [to_port(port) for port in model.outputs])
     inputs = NetworkInputs(card, ports[entry], calibration)
-    with TemporaryFolder() as folder, _warnings_only():
+    with TemporaryFolder() as folder, quiet("nncf", logging.ERROR, sys.stderr):  # progress on stderr
         try:
             quantised = nncf.quantize(
                 model, nncf.Dataset(inputs), preset=nncf.QuantizationPreset.MIXED, subset_size=len(inputs)
@@ -50,19 +48,5 @@ def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration) -> 
             file = folder.path / "model.xml"
             openvino.save_model(quantised, file, compress_to_fp16=False)
         except Exception as error:  # NNCF's own types, and openvino's RuntimeError
-            reason = (str(error).strip() or type(error).__name__).split("\n", 1)[0]
-            raise ModelError(f"NNCF cannot quantise this graph: {reason}") from error
+            raise ModelError(f"NNCF cannot quantise this graph: {first_line(error)}") from error
         return file.read_bytes(), file.with_suffix(".bin").read_bytes()
-
-
-@contextlib.contextmanager
-def _warnings_only() -> Iterator[None]:
-    """Keep NNCF's account of its work out of the command's output: progress goes to stderr, remarks nowhere."""
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -46,7 +46,7 @@ class Priced:
         """The price on each runtime, as a card holds it."""
         return [
             Price(
-                runtime=runtime_in_words(one.b.report.run["contract"]["runtime"]),
+                runtime="{name} {version}, {precision}".format(**one.b.report.run["contract"]["runtime"]),
                 images=len(one.pairs),
                 agreement=one.agreement or 0.0,
                 miou_before=one.overall.scores.a.miou if one.overall.scores else None,
@@ -56,16 +56,10 @@ class Priced:
         ]
 
 
-def runtime_in_words(runtime: dict[str, str]) -> str:
-    """Return the runtime of a `run.json` in words."""
-    return f"{runtime['name']} {runtime['version']}, {runtime['precision']}"
-
-
 def served_by(job: Job, weights_format: Format) -> list[Runtime]:
     """Return the runtimes that may serve weights of a format: the job's, or both where it names none.
 
-    Raises:
-        UsageError, ModelError: the job names one that cannot.
+    Raises UsageError, ModelError: the job names one that cannot.
     """
     both = job.runtime == "auto" and weights_format == "onnx"
     names = ("openvino", "onnxruntime") if both else (job.runtime,)
@@ -96,12 +90,8 @@ def price(
 
     Args:
         job: input and labels; card and weights of the source.
-        card: path of the quantised card.
         runtimes: those that serve the quantised model.
-        folder: gets the outputs of the runs.
-        store: reads these.
         seed: of the intervals.
-        progress: the display; see `runs.driver.run`.
 
     Raises:
         TooManyErrors: too many of the images cannot be segmented.

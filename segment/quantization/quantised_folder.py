@@ -28,12 +28,6 @@ class OutputFolder:
 
     Args:
         output: path or URL.
-        name: of the quantised model.
-        source: the weights that are quantised.
-        store: writes it.
-
-    Attributes:
-        url: of the folder.
 
     Raises:
         UsageError: it holds something else, such as a card of another model.
@@ -100,8 +94,6 @@ def quantised_card(
 
     Args:
         card: that of the source. Its published score is that of other weights, so it is left out.
-        source: the weights that were quantised.
-        files: the new files by name.
     """
     made = Quantisation(
         source=basename(source.origin),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segment.models.card import ModelCard
 from segment.pipeline.stages import Task
@@ -19,12 +19,7 @@ _TEMPORARY = ("Output", "Fingerprint")  # facts of runs whose outputs are gone w
 
 
 def render_quantisation(made: QuantisedModel, card: ModelCard, tasks: Sequence[Task]) -> str:
-    """Return the page as HTML.
-
-    Args:
-        made: the model and its price.
-        tasks: of the runs that are compared.
-    """
+    """Return the page as HTML."""
     values = page_values(made.comparison, tasks)
     for run in values["runs"]:
         facts = dict(run["facts"])
@@ -38,15 +33,10 @@ def render_quantisation(made: QuantisedModel, card: ModelCard, tasks: Sequence[T
         accepted=made.accepted,
         verdicts=made.verdicts,
         remarks=made.notes,
-        speeds=list(_speeds(made.speeds)),
+        speeds=[asdict(speed) | {"gain": gain(speed, made.speeds)} for speed in made.speeds],
         processor=processor(),
         made=list(_made(card)),
     )
-
-
-def _speeds(speeds: Sequence[RuntimeSpeed]) -> Iterator[dict[str, Any]]:
-    for speed in speeds:
-        yield asdict(speed) | {"gain": gain(speed, speeds)}
 
 
 def gain(speed: RuntimeSpeed, speeds: Sequence[RuntimeSpeed]) -> float:

@@ -13,7 +13,7 @@ from segment.models.sessions import Runtime, capabilities
 from segment.models.weights import Weights, load_weights
 from segment.process.temporaries import TemporaryFolder
 from segment.progress import Progress
-from segment.quantization.asked import Asked
+from segment.quantization.asked import Asked, check_job, check_source
 from segment.quantization.calibration import FEWEST_IMAGES, Calibration, Place, places_of, spread
 from segment.quantization.judging import gains, judge, reservations
 from segment.quantization.pricing import in_f32, price, served_by
@@ -28,7 +28,6 @@ from segment.quantization.quantised_folder import (
     with_price,
 )
 from segment.quantization.quantised_page import render_quantisation
-from segment.quantization.refusals import check_job, check_source
 from segment.quantization.runtime_speeds import Candidate, RuntimeSpeed, measure
 from segment.quantization.trial_run import try_runtimes
 from segment.report.comparison.comparing import RunComparison

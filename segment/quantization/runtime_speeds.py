@@ -34,7 +34,6 @@ class Candidate:
 
     Attributes:
         numbers: what it computes in: `f32`, `bf16` or `INT8`.
-        runtime: where it runs.
     """
 
     numbers: str
@@ -48,10 +47,8 @@ class RuntimeSpeed:
     """The time of a candidate.
 
     Attributes:
-        runtime: its name and version.
         numbers: what it computes in.
         milliseconds: CPU time of an image: median of the turns.
-        turns: number of measurements.
     """
 
     runtime: str

@@ -5,10 +5,8 @@ The file that results gives the same score in onnxruntime and openvino.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import onnx
@@ -18,12 +16,14 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from segment.errors import ModelError
 from segment.models.card import ModelCard
+from segment.models.sessions.base import first_line
 from segment.models.sessions.onnxfile import stored_names
 from segment.models.sessions.surgery import Surgeon
 from segment.models.weights import Weights
 from segment.process.temporaries import TemporaryFolder
 from segment.quantization.calibration import Calibration
 from segment.quantization.network_input import NetworkInputs
+from segment.quantization.quiet import quiet
 
 SETTINGS = "static QDQ, percentile 99.999, per channel, activations uint8, weights int8"
 _OPSET = 13  # the first in which a scale has a value for each channel
@@ -38,16 +38,16 @@ _OPTIONS = {
 def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration) -> bytes:
     """Return the bytes of a quantised model, without what the card's output does not need.
 
-    Raises:
-        ModelError: card and graph do not match, or the graph cannot be quantised.
+    Raises ModelError: card and graph do not match, or the graph cannot be quantised.
     """
     size = calibration[0].shape[1:3]
-    part = Surgeon(card.at((size[0], size[1])), weights.graph).part
-    reader = _Reader(NetworkInputs(card, part.entry, calibration), part.entry.name)
-    with TemporaryFolder() as folder, _without_words():
+    whole = Surgeon(card.at((size[0], size[1])), weights.graph)
+    reader = _Reader(NetworkInputs(card, whole.entry, calibration), whole.entry.name)
+    # Its progress is a line for each image, and its remarks are on tensors.
+    with TemporaryFolder() as folder, quiet(None, logging.CRITICAL, io.StringIO()):
         source, prepared, quantised = (folder.path / f"{name}.onnx" for name in ("source", "prepared", "quantised"))
         try:
-            onnx.save_model(_modern(part.model, part.opset), source)
+            onnx.save_model(_modern(whole.model, whole.opset), source)
             quant_pre_process(source, prepared, skip_symbolic_shape=True)  # given a model it loses stored tensors
             quantize_static(
                 prepared,
@@ -61,8 +61,7 @@ def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration) -
                 extra_options=_OPTIONS,
             )
         except Exception as error:  # of many types: AssertionError, ValueError, those of onnx and of onnxruntime
-            reason = (str(error).strip() or type(error).__name__).split("\n", 1)[0]
-            raise ModelError(f"onnxruntime cannot quantise this graph: {reason}") from error
+            raise ModelError(f"onnxruntime cannot quantise this graph: {first_line(error)}") from error
         return quantised.read_bytes()
 
 
@@ -95,16 +94,3 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         index = next(self._waiting, None)
         return None if index is None else {self._name: self._inputs[index]}
-
-
-@contextlib.contextmanager
-def _without_words() -> Iterator[None]:
-    """Keep the quantiser's progress, a line for each image, and its remarks on tensors out of the command's output."""
-    logger = logging.getLogger()  # the quantiser's
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -13,6 +13,7 @@ from segment.errors import ModelError, SegmentError
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, open_session
 from segment.models.sessions.apart_process import given_apart, loading, run_apart, tell
+from segment.models.sessions.base import first_line
 from segment.models.weights import Weights, load_weights
 
 _SECONDS = 600.0  # after which the process is killed
@@ -22,8 +23,7 @@ _OTHER = {"openvino": "onnxruntime", "onnxruntime": "openvino"}
 def try_runtimes(card: Path, runtimes: Sequence[Runtime], images: NDArray[np.uint8]) -> None:
     """Segment images by a card on each runtime, in another process.
 
-    Raises:
-        ModelError: a runtime failed, crashed, or took too long.
+    Raises ModelError: a runtime failed, crashed, or took too long.
     """
     done, end = run_apart(__name__, (str(card), list(runtimes), images), _SECONDS)
     reasons = [*(event["reason"] for event in done), f"the process that tried it {end}"]
@@ -63,5 +63,5 @@ def _tried(card: ModelCard, weights: Weights, runtime: Runtime, images: NDArray[
     except SegmentError:
         return ""  # the command meets it, too, and tells
     except Exception as error:  # each runtime has its own types
-        return str(error).strip().split("\n", 1)[0] or type(error).__name__
+        return first_line(error)
     return ""

@@ -76,7 +76,6 @@ def orders_and_scalings(base: Reading, own: Scaling, *, scalings: bool) -> Itera
     """Yield readings by channel order and normalisation, which interact: every combination, equal ones once.
 
     Args:
-        base: gives the rest.
         own: the card's own normalisation, tried with either order, with its channels reversed and with the other
             maximum.
         scalings: whether the normalisation may be another; false for a graph that takes bytes.
@@ -103,7 +102,6 @@ def resizes(base: Reading, own: Resize) -> Iterator[Reading]:
     Where the card does not scale an image to a size of the model, there is no other.
 
     Args:
-        base: gives the rest.
         own: the card's own; library, kernel and anchor are kept.
     """
     others: list[dict[str, Any]] = [{"method": "stretch", "anchor": "top-left"}]

@@ -47,9 +47,6 @@ class _Prepared:
 class Bench:
     """Segments labelled images by different readings of a card, and counts pixels at the images' own size.
 
-    Args:
-        max_pixels: limit of an image.
-
     Attributes:
         segmented: how many times the model has segmented an image.
         refused: readings that the model does not take.
@@ -68,8 +65,7 @@ class Bench:
     def evidence(self, reading: Reading, images: Sequence[Labelled]) -> Evidence | None:
         """Return the evidence for a reading; None if the model does not take it.
 
-        Raises:
-            ModelError: it does not take the card as it is.
+        Raises ModelError: it does not take the card as it is.
         """
         card = reading.card(self.card)
         if (reading.channels, reading.scaling) in self.refused:

@@ -28,7 +28,6 @@ class Checked:
     """A card, and what the labels say of it.
 
     Attributes:
-        found: readings and scores.
         takes_bytes: whether the graph takes bytes, so that value range and normalisation are inside it.
     """
 

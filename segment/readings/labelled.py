@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,6 @@ class Labelled:
     """An image with its label.
 
     Attributes:
-        data: the encoded image.
         label: `uint8[H, W]`, values that the sample's numberings read.
     """
 
@@ -67,8 +66,6 @@ class LabelledImages:
     """Labelled images of an input, read as far as they are asked for: always the same, spread over the input.
 
     Args:
-        job: says where the images are and how labels are read.
-        store: reads them.
         first: number of images that say how labels are numbered.
 
     Attributes:
@@ -141,11 +138,9 @@ class LabelledImages:
 
 def _places(part: Part) -> Iterator[Part]:
     """Yield a part for every image that may have a label; a Parquet file tells it when it is read."""
-    for index in range(len(part)):
-        member = part.members[index] if part.members else None
-        if member is None or (member.label is not None and member.fault is None):
-            start = part.start + index
-            yield replace(part, start=start, stop=start + 1, members=[member] if member else [])
+    for one in map(part.alone, range(len(part))):
+        if not one.members or (one.members[0].label is not None and one.members[0].fault is None):
+            yield one
 
 
 def _spread(places: Sequence[Part]) -> Iterator[Part]:

@@ -165,8 +165,6 @@ def search(bench: Bench, labelled: LabelledImages, start: Reading, images: int, 
     wrong. Where some reading may be better than the card and the images leave it open, more images are taken.
 
     Args:
-        bench: runs a reading.
-        start: what the card says.
         images: number of images to begin with.
         scalings: whether the normalisation may be another; false for a graph that takes bytes.
         note: gets a line after each step.

@@ -53,8 +53,7 @@ class Certainty:
 def read_certainty(ledger: Ledger, plan: Plan, run: Mapping[str, Any], parts: Collection[str]) -> Certainty | None:
     """Read the confidence of all images of committed parts; None if the run has none.
 
-    Raises:
-        SegmentError: a masks file is damaged or lost.
+    Raises SegmentError: a masks file is damaged or lost.
     """
     wanted = run["contract"].get("confidence")
     if wanted is None:

@@ -57,7 +57,6 @@ class Exhibit:
         panes: its pictures; the image itself first, where there is a source.
         classes: indices of the classes that are seen in its masks.
         differences: kinds of differences that are seen.
-        phrases: what is known of it.
     """
 
     id: str
@@ -118,8 +117,6 @@ def draw_exhibit(
     Args:
         masks: title and class indices `uint8[H, W]` of each mask.
         difference: kinds of differences, `uint8[H, W]`; None for no such picture.
-        colours: of the pictures.
-        phrases: what is known of the image.
     """
     height, width = view.mask.shape
     for side in _SIDES:
@@ -150,7 +147,7 @@ def _panes(
     size: tuple[int, int],
 ) -> Iterator[Pane]:
     if photo is not None:
-        yield Pane("Image", "photo", _jpeg_uri(smaller(photo, size, cv2.INTER_AREA)))
+        yield Pane("Image", "photo", _uri("jpeg", codec.encode_jpeg(smaller(photo, size, cv2.INTER_AREA), _QUALITY)))
     for title, mask in masks:
         yield Pane(title, "mask", *_mask_uris(mask, size, colours.classes, colours.clear))
     if difference is not None:
@@ -210,11 +207,6 @@ def _mask_uris(
     small = smaller(mask, size)
     lines = np.where(borders(small, clear), small, _NO_LINE)
     return _png_uri(small, palette, clear), _png_uri(lines, palette, (int(_NO_LINE),))
-
-
-def _jpeg_uri(rgb: NDArray[np.uint8]) -> str:
-    """Return pixels `uint8[H, W, 3]`, RGB, as a JPEG."""
-    return _uri("jpeg", codec.encode_jpeg(rgb, _QUALITY))
 
 
 def _png_uri(pixels: NDArray[np.uint8], palette: NDArray[np.uint8], clear: tuple[int, ...]) -> str:

@@ -22,7 +22,6 @@ def print_rows(
 
     Args:
         rows: cells of the same number; the first cell of a row is a name, which may wrap between words.
-        title: above the table.
         first: columns that are kept before the others, which are kept from left to right.
         own: index of a row that is bold; -1 for none.
     """

@@ -49,21 +49,17 @@ def list_images(ledger: Ledger, scores: ImageScores) -> ImageList:
     The order is by mIoU, lowest first, then by confidence, then that of the input; error rows come last. Memory holds
     what is listed, and the rows of the parts that are being read.
 
-    Raises:
-        SegmentError: a masks file is damaged or lost.
+    Raises SegmentError: a masks file is damaged or lost.
     """
     order = _order(scores)
-    rows: list[tuple[Cell, ...] | None] = [None] * len(order)
-    for place, row in _read(ledger, scores, order):
-        rows[place] = row
+    rows = dict(_read(ledger, scores, order))
     listed: list[tuple[Cell, ...]] = []
     room = _ROOM
-    for one in rows:
-        assert one is not None
-        room -= sum(len(cell.encode()) for cell in one if isinstance(cell, str)) + 60
+    for place in range(len(order)):
+        room -= sum(len(cell.encode()) for cell in rows[place] if isinstance(cell, str)) + 60
         if room < 0:
             break
-        listed.append(one)
+        listed.append(rows[place])
     return ImageList(tuple(listed), _note(scores, len(listed)))
 
 

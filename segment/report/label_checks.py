@@ -45,12 +45,7 @@ def label_warnings(
 
 
 def holds_labels(run: Mapping[str, Any], plan: Plan, store: Store) -> bool:
-    """Return whether the input of a run has labels: by the plan, or by the columns of the first Parquet file.
-
-    Args:
-        run: `run.json`.
-        store: the store of the input.
-    """
+    """Return whether the input of a run has labels: by the plan, or by the columns of the first Parquet file."""
     options = InputOptions.of_run(run)
     if not len(plan) or plan.table["format"][0].as_py() == "parquet":
         return any(has_label_column(part, options, store) for part in plan.between(0, 1))

@@ -32,7 +32,6 @@ class OutlinedRegion:
     """A region whose label is likely wrong.
 
     Attributes:
-        error: the region.
         label, prediction: indices of its classes.
         outline: SVG path of its outline, in pixels of the embedded pictures.
     """

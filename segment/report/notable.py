@@ -48,7 +48,6 @@ def read_notable(ledger: Ledger, plan: Plan, card: ModelCard, total: Confusion, 
     distance is the total variation. Memory holds the counts of one part at a time.
 
     Args:
-        total: the counts of the run.
         numbers: of the parts to look at.
 
     Raises:

@@ -79,9 +79,8 @@ def write_overlays(
 ) -> Overlays:
     """Write `<id>.png` below `target` for each row.
 
-    Raises:
-        UsageError: a file of this name is an image or a label of the run.
-        SegmentError: a row has no mask, or the store refuses a request.
+    Raises UsageError: a file of this name is an image or a label of the run; SegmentError: a row has no mask, or the
+    store refuses a request.
     """
     classes = task.card.classes
     ids = [id_of(ledger, row) for row in rows]
@@ -100,9 +99,8 @@ def write_overlays(
 def write_sheet(ledger: Ledger, plan: Plan, rows: Sequence[Row], task: Task, target: str) -> str:
     """Write image, label and prediction of each row to one PNG: `target`, or `contact-sheet.png` in this folder.
 
-    Raises:
-        UsageError: there are more images than a sheet holds, or the file is an image or a label of the run.
-        SegmentError: a row has no mask, or the store refuses a request.
+    Raises UsageError: there are more images than a sheet holds, or the file is an image or a label of the run;
+    SegmentError: a row has no mask, or the store refuses a request.
     """
     if len(rows) > _LARGEST_SHEET:
         raise UsageError(f"a contact sheet holds at most {_LARGEST_SHEET} images, not {len(rows)}")

@@ -27,7 +27,7 @@ from segment.report.percents import percent
 from segment.report.rows import Row, read_scores
 
 _SAMPLED_PARTS = 200  # enough to find good and bad images without reading a run of a million images
-_CAPTION = 26  # height in pixels
+_CAPTION, _CAPTION_LENGTH = 26, 40  # height in pixels, characters
 _TILE = 320  # width in pixels
 _TALLEST = 2 * _TILE  # height in pixels
 _COLUMNS = ["id", "uri", "width", "height", "mask", "pixel_accuracy", "miou", "mean_confidence"]
@@ -62,8 +62,7 @@ class ImageView:
 def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> ImageView:
     """Read the mask of an image, and with `with_source` its source and label if they are unchanged.
 
-    Raises:
-        SegmentError: the masks file is damaged or lost, or the row has no mask.
+    Raises SegmentError: the masks file is damaged or lost, or the row has no mask.
     """
     found = read_part_rows(ledger, row.part.shard, row.whole, _COLUMNS).slice(row.position, 1).to_pylist()[0]
     if found["mask"] is None:
@@ -189,9 +188,6 @@ def _captioned(tile: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     left = (_TILE - width) // 2
     picture = np.full((height + _CAPTION, _TILE, 3), 255, np.uint8)
     picture[:height, left : left + width] = cv2.resize(tile, (width, height), interpolation=cv2.INTER_AREA)
-    drawing.write(picture[height:], _shortened(text), (2, 18))
+    text = text if len(text) <= _CAPTION_LENGTH else "..." + text[3 - _CAPTION_LENGTH :]
+    drawing.write(picture[height:], text, (2, 18))
     return picture
-
-
-def _shortened(text: str, limit: int = 40) -> str:
-    return text if len(text) <= limit else "..." + text[-limit + 3 :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,6 @@ class Row:
 
     Attributes:
         part: its part of the plan, narrowed to this image, so that reading it reads nothing else.
-        whole: id of the whole part.
         position: row in the masks file of the part.
     """
 
@@ -99,16 +98,13 @@ def _spread(numbers: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 def row_at(plan: Plan, number: int, position: int) -> Row:
     """Return the row at a position of a part, given by its number in the plan."""
     (part,) = plan.between(number, number + 1)
-    start = part.start + position
-    narrow = replace(part, start=start, stop=start + 1, members=part.members[position : position + 1])
-    return Row(narrow, part.id, position)
+    return Row(part.alone(position), part.id, position)
 
 
 def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: int | None = None) -> ImageScores:
     """Read the scores of the images of committed parts; masks are not fetched.
 
     Args:
-        parts: ids of the parts.
         most_parts: read at most this many parts, evenly spread over the input.
 
     Raises:

@@ -200,11 +200,7 @@ _SLICE_HEAD = ["slice", "images", "mIoU %", "95 % interval", "pixel acc. %", "bo
 def _slice_rows(found: RunScore) -> list[list[str]]:
     return [
         [shown(value), f"{one.images:,}", percent(one.miou), span(one.intervals.get("miou")),
-         percent(one.figures["pixel_accuracy"]), *_boundary_cells(one)]
+         percent(one.figures["pixel_accuracy"]),
+         *([percent(one.boundary.mean), span(one.boundary.interval)] if one.boundary else ["", ""])]
         for value, one in found.slices.items()
     ]  # fmt: skip
-
-
-def _boundary_cells(one: Scored) -> list[str]:
-    """Return mean boundary IoU and its interval; empty in a run without, so that there are no such columns."""
-    return [percent(one.boundary.mean), span(one.boundary.interval)] if one.boundary else ["", ""]

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from segment.report import charts, wording
 from segment.report.percents import span
 from segment.store.foreign_text import in_html
+from segment.store.names import shown
 
 
 def render_template(
@@ -29,8 +30,6 @@ def render_template(
 
     Args:
         name: file in `templates/`.
-        styles: style sheets in `templates/`.
-        scripts: in `templates/`.
         values: what the template shows, beside `style`, `script` and `script_hash`.
     """
     script = Markup("\n".join(map(_file, scripts)))
@@ -77,5 +76,6 @@ def _environment() -> Environment:
         loader=FunctionLoader(_file),
     )  # fmt: skip
     environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS}
-    environment.filters |= {"span": span, "ticks": charts.ticks, "compact_json": _compact_json, "code": _code}
+    environment.filters |= {"span": span, "ticks": charts.ticks, "clean": shown}
+    environment.filters |= {"code": _code, "compact_json": _compact_json}
     return environment

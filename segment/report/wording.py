@@ -16,7 +16,7 @@ from segment.report.published import published_in_words
 from segment.store import names
 from segment.store.names import shown
 
-FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean")
+FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when")
 
 CONVENTIONS = {
     "omz": "Ignored classes are left out of labels and predictions (Open Model Zoo)",
@@ -84,11 +84,6 @@ def when_in_words(attempts: Sequence[Mapping[str, Any]]) -> str:
     span = f"{began.removesuffix(' UTC')} to {ended.partition(' ')[2]}" if is_same_day else f"{began} to {ended}"
     words = began if ended in ("", began) else span
     return f"{words}, {len(attempts)} attempts" if len(attempts) > 1 else words
-
-
-def clean(text: str) -> str:
-    """Return text from the input without control characters and secrets."""
-    return shown(text)
 
 
 def agreement_in_words(run: Mapping[str, Any]) -> str:

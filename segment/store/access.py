@@ -50,9 +50,7 @@ class Access:
     def allow_inputs(self, prefixes: Iterable[str]) -> None:
         """Let the input of a run name what is below some folders or URL prefixes, too (`--allow-input`).
 
-        Raises:
-            TypeError: `prefixes` is a single text.
-            UsageError: one of them is no prefix.
+        Raises TypeError: `prefixes` is a single text; UsageError: one of them is no prefix.
         """
         if isinstance(prefixes, str):  # whose `/` would allow every file
             raise TypeError(f"allow_input = {prefixes!r}: give a list of prefixes")

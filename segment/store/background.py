@@ -69,7 +69,6 @@ def in_order(
         function: called in a thread.
         items: read in the caller's thread.
         name: prefix of the threads' names.
-        threads: calls at once.
         ahead: items submitted before their results are consumed.
 
     >>> list(in_order(lambda number: number * number, range(5), name="squares", threads=2, ahead=3))

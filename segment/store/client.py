@@ -64,7 +64,6 @@ class Store(Access):
         """Return an object's bytes, or its bytes `start` to `stop` (exclusive).
 
         Args:
-            url: object to read.
             start, stop: byte range.
             etag: expected etag; `""` accepts any. The check costs no request on local, S3 and http stores.
             most: greatest number of bytes of a whole object, also where its server declares another size, or none.
@@ -135,7 +134,6 @@ class Store(Access):
         """Open an object as a seekable file. Remote objects are read in ranges.
 
         Args:
-            url: object to open.
             block_size: minimum size of a range, in bytes.
             size: the object's size in bytes, if known: saves a request.
             etag: expected etag of every range; see `read`.
@@ -161,7 +159,6 @@ class Store(Access):
         """Write an object atomically: readers see the complete old or the complete new object.
 
         Args:
-            url: object to write.
             data: its bytes, or the local file that holds them, which need not fit into memory.
         """
 

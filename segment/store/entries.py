@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, pairwise
+from itertools import accumulate, groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any, overload
 
@@ -42,7 +42,7 @@ class Entry:
 
 
 class Entries(Sequence[Entry]):
-    """Objects of a store, in some order; packed in columns if they are many. It can be read again and again.
+    """Objects of a store, in some order; packed in columns. It can be read again and again.
 
     Args:
         entries: the objects; they are taken piece by piece.
@@ -56,7 +56,6 @@ class Entries(Sequence[Entry]):
         self._stops: list[int] = []  # of the packed batches, in their order
         self._order: list[int] = []
         self._packed = SpooledBatches(_SCHEMA)
-        self._few: list[Entry] = []
         for piece in pieces_of(entries):
             self._add(piece)
 
@@ -78,43 +77,31 @@ class Entries(Sequence[Entry]):
             return cls(_sorted(found))
         if len(order) > 1:
             sizes = [stop - start for start, stop in zip([0, *found._stops], found._stops, strict=False)]
-            found._order, found._stops = order, _running([sizes[number] for number in order])
+            found._order, found._stops = order, list(accumulate(sizes[number] for number in order))
         return found
 
     def _add(self, piece: Sequence[Entry]) -> None:
         self.are_plain = self.are_plain and not any(entry.irregular or entry.link_to for entry in piece)
-        if not len(self):
-            self._few = list(piece)
-            return
-        if self._few:
-            first, self._few = self._few, []
-            self._pack(first)
-        self._pack(piece)
-
-    def _pack(self, piece: Sequence[Entry]) -> None:
         columns = ([getattr(entry, name) for entry in piece] for name in _SCHEMA.names)
         self._packed.append(batch_of(columns, _SCHEMA))
         self._order.append(len(self._order))
-        self._stops.append((self._stops[-1] if self._stops else 0) + len(piece))
+        self._stops.append(len(self) + len(piece))
 
     def urls(self) -> Iterator[str]:
         """Yield the URLs alone, which takes a third of the time."""
-        yield from (entry.url for entry in self._few)
         for number in self._order:
             yield from texts_of(self._packed[number].column(0))
 
     def urls_ending(self, end: str) -> Iterator[str]:
         """Yield the few URLs that end so."""
-        yield from (entry.url for entry in self._few if entry.url.endswith(end))
         for number in self._order:
             urls = self._packed[number].column(0)
             yield from texts_of(urls.filter(pc.ends_with(urls, end)))
 
     def __len__(self) -> int:
-        return self._stops[-1] if self._stops else len(self._few)
+        return self._stops[-1] if self._stops else 0
 
     def __iter__(self) -> Iterator[Entry]:
-        yield from self._few
         for number in self._order:
             yield from map(Entry, *columns_of(self._packed[number]))
 
@@ -152,11 +139,3 @@ def pieces_of(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     left = iter(entries)
     while piece := list(islice(left, _BATCH)):
         yield piece
-
-
-def _running(sizes: Sequence[int]) -> list[int]:
-    total, sums = 0, []
-    for size in sizes:
-        total += size
-        sums.append(total)
-    return sums

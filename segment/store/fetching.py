@@ -21,11 +21,8 @@ _AT_ONCE = 64 << 20  # bytes of an object that is read by one request, and kept 
 def fetch(store: Store, url: str) -> BinaryIO:
     """Return an object as a file: the local one, or a copy that is gone when it is closed.
 
-    Raises:
-        FileNotFoundError: there is no such object.
-        TooManyBytes: it is larger than any that this package writes.
-        OSError: it was replaced while it was read.
-        SegmentError: there is no room for the copy.
+    Raises FileNotFoundError: there is no such object; TooManyBytes: it is larger than any that this package writes;
+    OSError: it was replaced while it was read; SegmentError: there is no room for the copy.
     """
     if is_local := url.startswith("file://"):
         file = store.open(url)
@@ -33,7 +30,7 @@ def fetch(store: Store, url: str) -> BinaryIO:
         file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_AT_ONCE))  # noqa: SIM115  # the caller closes it
     try:
         if is_local:
-            _check_size(url, os.fstat(file.fileno()).st_size)
+            Bounds(url, _MOST).check(os.fstat(file.fileno()).st_size)
         else:
             _copy(store, url, file)
     except BaseException:
@@ -50,7 +47,7 @@ def _copy(store: Store, url: str, copy: BinaryIO) -> None:
     entry = store.info(url)
     if entry is None:
         raise FileNotFoundError(url)
-    _check_size(url, entry.size)
+    Bounds(url, _MOST).check(entry.size)
     try:
         for start in range(0, entry.size, _AT_ONCE):
             _append(copy, store.read(url, start, min(entry.size, start + _AT_ONCE), entry.etag), url)
@@ -59,10 +56,6 @@ def _copy(store: Store, url: str, copy: BinaryIO) -> None:
         is_same = False
     if not is_same:
         raise OSError(f"{shown(url)} was replaced while it was read")
-
-
-def _check_size(url: str, size: int) -> None:
-    Bounds(url, _MOST).check(size)
 
 
 def _append(copy: BinaryIO, data: bytes, url: str) -> None:

@@ -36,8 +36,7 @@ _EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "
 def parse_storage_option(text: str) -> tuple[str, Any]:
     """Parse `key=value`; the value may be `true`, `false`, a JSON object or text.
 
-    Raises:
-        UsageError: `=` or the key is missing. The message omits the text, which may be a secret.
+    Raises UsageError: `=` or the key is missing. The message omits the text, which may be a secret.
     """
     key, separator, value = text.partition("=")
     if not separator or not key:
@@ -142,8 +141,7 @@ def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
     On S3 the ETag of a single-part upload is its MD5, except under some encryptions. If it differs, the object is read
     back and compared.
 
-    Raises:
-        CorruptUpload: the stored bytes differ.
+    Raises CorruptUpload: the stored bytes differ.
     """
     response = filesystem.pipe_file(path, data, **mode)
     etag = str(response.get("ETag", "")).strip('"') if isinstance(response, Mapping) else ""

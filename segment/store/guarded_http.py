@@ -52,8 +52,7 @@ class GuardedClient:
 def _check_address(host: str, address: str, scope: Scope) -> None:
     """Refuse an address of this machine, a link-local one, or one of a metadata service.
 
-    Raises:
-        NotAllowed: no prefix of the scope names it.
+    Raises NotAllowed: no prefix of the scope names it.
     """
     if not scope.allows_address(address):
         where = shown(host) if host == address else f"{shown(host)} ({address})"

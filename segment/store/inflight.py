@@ -25,7 +25,6 @@ class Request:
         verb: `read`, `write`, `list`, ...
         url: of the object, without secrets.
         since: `time.monotonic()` of its start, in seconds.
-        failures: failed attempts.
         reason: type of the last failure; `""` before the first.
     """
 

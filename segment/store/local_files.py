@@ -141,8 +141,7 @@ def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
 
     fsspec's walk is not used: it silently skips unreadable folders.
 
-    Raises:
-        UsageError: folders hold links to each other, whose number of paths grows without bound.
+    Raises UsageError: folders hold links to each other, whose number of paths grows without bound.
     """
     root = folder.rstrip("/")
     for entry, links in _walk(folder, recursive, frozenset(), 0, _Linked()):
@@ -241,9 +240,8 @@ def _link(temporary: Path, path: Path) -> None:
 def _new_file(path: Path) -> BinaryIO:
     """Open a file for writing, and create its folder: again if another run's probe removes the empty folder meanwhile.
 
-    Raises:
-        NotADirectoryError: something else is in the place of the folder.
-        FileNotFoundError: the folder cannot be made.
+    Raises NotADirectoryError: something else is in the place of the folder; FileNotFoundError: the folder cannot be
+    made.
     """
     folder = path.parent
     for _ in range(_MOST_FOLDERS):
@@ -289,8 +287,7 @@ def remove_unfinished(url: str) -> int:
 def write_local(path: Path, data: bytes | Path, *, exclusive: bool = False) -> None:
     """Write a file atomically, and create its folders; `data` are its bytes, or a file to copy.
 
-    Raises:
-        FileExistsError: the file exists, and `exclusive` is set.
+    Raises FileExistsError: the file exists, and `exclusive` is set.
     """
     # A hidden name, so that readers of the folder skip it, also after a kill.
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")

@@ -108,8 +108,7 @@ class Scope:
     def check(self, url: str) -> None:
         """Refuse an object that may not be read; see `allows`.
 
-        Raises:
-            NotAllowed: the message names the option and the prefix that allow it.
+        Raises NotAllowed: the message names the option and the prefix that allow it.
         """
         if self.allows(url):
             return
@@ -170,9 +169,8 @@ def prefix_of(url: str) -> str:
 def check_prefix(value: object) -> object:
     """Return a path or URL that a user names, as text, if it can be a prefix; other types as they are.
 
-    Raises:
-        BadReference: it names neither a folder nor a bucket, container or host, or has a query.
-        UsageError: it holds credentials.
+    Raises BadReference: it names neither a folder nor a bucket, container or host, or has a query; UsageError: it holds
+    credentials.
     """
     if isinstance(value, os.PathLike):
         value = os.fspath(value)

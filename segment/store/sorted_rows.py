@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ K = TypeVar("K", str, int)
 L = TypeVar("L")
 R = TypeVar("R")
 Row = tuple[Any, ...]
-_PIECE = 1 << 16  # rows that are sorted at a time; fewer stay as they are
+_PIECE = 1 << 16  # rows that are sorted at a time
 _BLOCK = 512  # rows of each sorted piece that are in memory as they are merged
 
 
@@ -24,28 +24,20 @@ class SortedRows:
 
     Args:
         rows: the tuples, in any order; they are taken piece by piece.
-        schema: of `spooled_batches.batch_of`.
     """
 
     def __init__(self, rows: Iterable[Row], schema: pa.Schema) -> None:
-        self._few: list[Row] = []
         self._packed = SpooledBatches(schema)
         self._pieces: list[range] = []  # of the packed batches
         left = iter(rows)
         while piece := sorted(islice(left, _PIECE)):
-            if len(piece) < _PIECE and not self._pieces:
-                self._few = piece
-            else:
-                self._pack(piece)
-
-    def _pack(self, piece: list[Row]) -> None:
-        first = len(self._packed)
-        for start in range(0, len(piece), _BLOCK):
-            self._packed.append(batch_of(zip(*piece[start : start + _BLOCK], strict=True), self._packed.schema))
-        self._pieces.append(range(first, len(self._packed)))
+            first = len(self._packed)
+            for start in range(0, len(piece), _BLOCK):
+                self._packed.append(batch_of(zip(*piece[start : start + _BLOCK], strict=True), schema))
+            self._pieces.append(range(first, len(self._packed)))
 
     def __iter__(self) -> Iterator[Row]:
-        return chain(self._few, heapq.merge(*map(self._unpacked, self._pieces)))
+        return heapq.merge(*map(self._unpacked, self._pieces))
 
     def _unpacked(self, piece: range) -> Iterator[Row]:
         for number in piece:

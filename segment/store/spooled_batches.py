@@ -25,9 +25,6 @@ class SpooledBatches:
     Listings and plans repeat themselves: a batch takes about a fifth of its size. The temporary file has no name, so it
     is gone with the process, however that ends.
 
-    Args:
-        schema: of all batches.
-
     Raises (when a batch is appended):
         SegmentError: there is no room in the folder for temporary files.
     """
@@ -87,7 +84,6 @@ class SpooledRows:
 
     Args:
         rows: the tuples; they are taken piece by piece.
-        schema: of `batch_of`.
     """
 
     def __init__(self, rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> None:

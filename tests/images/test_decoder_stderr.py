@@ -117,11 +117,11 @@ def print_to_stderr(text: bytes) -> None:
 
 
 def test_other_messages_are_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    with capture_decoder_stderr() as messages:
+    with capture_decoder_stderr() as damage:
         print_to_stderr(b"ZIPDecode: Decoding error at scanline 0.\nTIFFReadDirectory: Warning, Unknown field.\n")
         print_to_stderr(b"terminate: out of memory.\nlibpng warning: iCCP: known incorrect sRGB profile\n")
         print_to_stderr(b"Corrupt JPEG data: bad Huffman code\ncuda: Warning, no driver.\n")
-    assert messages.damage == ["ZIPDecode: Decoding error at scanline 0.", "Corrupt JPEG data: bad Huffman code"]
+    assert damage == ["ZIPDecode: Decoding error at scanline 0.", "Corrupt JPEG data: bad Huffman code"]
     assert [record.getMessage() for record in caplog.records] == [
         "printed by a C library: terminate: out of memory.",
         "printed by a C library: cuda: Warning, no driver.",

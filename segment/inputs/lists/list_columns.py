@@ -54,8 +54,7 @@ def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Fin
     The first row is a header if an option names one of its cells. It is also one if a cell is a usual name of an image
     column and no cell is a path or an existing file: the first image may have such a name.
 
-    Raises:
-        UsageError: the first row looks like a header, and no option or usual name tells its image column.
+    Raises UsageError: the first row looks like a header, and no option or usual name tells its image column.
     """
     if not rows.positional:
         return rows
@@ -81,8 +80,7 @@ def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Fin
 def find_list_columns(rows: Rows, options: InputOptions, exists: Exists, findings: Findings, name: str) -> ListColumns:
     """Find the columns by the options, or else by their names (or positions, without a header) and their cells.
 
-    Raises:
-        UsageError: a named column does not exist; or no column, or several, may hold the images or labels.
+    Raises UsageError: a named column does not exist; or no column, or several, may hold the images or labels.
     """
     table = _Table(rows, exists, name)
     image = table.named(options.image_column, "image") or table.guessed_image(options)

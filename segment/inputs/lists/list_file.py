@@ -83,9 +83,7 @@ def _of(shards: Iterable[Shard], listed: ListedImages) -> Iterator[ListedImage]:
 def listed_urls(url: str, store: Store) -> Iterator[str]:
     """Yield every http(s) URL of a list, from all of its columns, with its signature.
 
-    Raises:
-        StoreError: the list cannot be read.
-        UsageError: the list does not exist or cannot be parsed.
+    Raises StoreError: the list cannot be read; UsageError: the list does not exist or cannot be parsed.
     """
     entry = store.info(url)
     if entry is None:

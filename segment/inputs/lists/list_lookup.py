@@ -68,7 +68,6 @@ class ListedImage:
     Attributes:
         line: line of the list, for messages.
         image, label: what the list names.
-        meta: the values to keep.
         given: a digest of the image's URL as given, if it is http(s): signatures are not stored.
     """
 

@@ -93,9 +93,6 @@ class ListReport:
 
     Args:
         listed: the images, each of which is to be noted; read again where they have URLs.
-
-    Attributes:
-        counts: numbers of images and of labelled ones.
     """
 
     def __init__(self, listed: Iterable[ListedImage]) -> None:
@@ -133,10 +130,6 @@ class ListReport:
 
     def refuse_useless(self, refused: Mapping[str, SegmentError], name: str) -> None:
         """Refuse a list without any usable image, without any usable label, or with no access to one kind of store.
-
-        Args:
-            refused: of `ListedImages`.
-            name: of the list, for messages.
 
         Raises:
             UsageError: none of them exists or has a valid reference; or the list names archives or tables.

@@ -65,7 +65,6 @@ def parse_rows(opened: Opened, suffix: str, name: str) -> Rows:
         suffix: `.csv` (with commas, semicolons or tabs), `.tsv`, `.jsonl` (an object per line), `.json` (an array of
             objects or paths), else lines of one or two words; there a name with spaces is quoted, or a tab separates.
             In text, CSV and TSV a line that begins with `#` is a comment; such a name is written `./#name`.
-        name: name of the list for messages.
 
     Raises:
         UsageError: the file is not UTF-8, is empty, or has an invalid line.
@@ -119,8 +118,7 @@ def _undecodable(opened: Opened) -> int:
 def with_header(rows: Rows, name: str) -> Rows:
     """Use the first row as the column names.
 
-    Raises:
-        UsageError: there are no other rows, or a row has more cells than the header.
+    Raises UsageError: there are no other rows, or a row has more cells than the header.
     """
     (first,) = rows.head(1)
     header = [first.cells.get(position, "").strip() for position in rows.names]

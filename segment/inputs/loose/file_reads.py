@@ -8,16 +8,7 @@ from dataclasses import replace
 from segment.errors import InputChanged, OverLimit, TooSlow, input_changed
 from segment.inputs.large_files import large_spans, select_tiffs
 from segment.inputs.lookup import in_threads
-from segment.inputs.parts import (
-    NOT_ALLOWED,
-    UNKNOWN,
-    Part,
-    Sample,
-    Span,
-    fault_of,
-    samples_of_members,
-    spans_to_read,
-)
+from segment.inputs.parts import NOT_ALLOWED, UNKNOWN, Part, Sample, Span, fault_of, samples_of_members, spans_to_read
 from segment.job import InputOptions
 from segment.store.client import Store
 from segment.store.names import shown

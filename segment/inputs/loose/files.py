@@ -10,10 +10,7 @@ from segment.inputs.findings import Findings
 from segment.inputs.loose.label_files import Labels, labels_by_stem
 from segment.inputs.loose.label_hints import suggest_labels
 from segment.inputs.loose.pattern_labels import labels_by_pattern
-from segment.inputs.parts import (
-    Member,
-    Span,
-)
+from segment.inputs.parts import Member, Span
 from segment.inputs.shards import Planned, Remade, file_shards
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
@@ -39,8 +36,6 @@ def plan_files(
         base: URL of the folder that ids are relative to.
         entries: objects below `base`: images and other files.
         everything: all objects of the input, hidden ones too: a label pattern may name any of them.
-        options: label options of the job.
-        store: where labels are looked up.
         known: the input that is already planned.
         whole: whether `everything` holds all objects below `base`.
 

@@ -26,8 +26,6 @@ def suggest_labels(base: str, entries: Sequence[Entry], store: Store, findings: 
     """Warn of files that may be the labels of an input without label options, and name the option that uses them.
 
     Args:
-        base: URL of the input's folder.
-        entries: images and all other files of the input.
         store: where label folders beside the input are looked up.
     """
     names = list(_some_of_each_folder(relative_url(entry.url, base) for entry in entries if is_label(entry.url)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, groupby
-from operator import itemgetter
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from segment.errors import UsageError
 from segment.inputs.findings import Findings
 from segment.inputs.label_patterns import expand_pattern
 from segment.inputs.lookup import look_up
-from segment.inputs.loose.label_files import NO_LABEL, Labels, report_bare, report_shared
+from segment.inputs.loose.label_files import FOUND, Labels, Matches, report
 from segment.inputs.parts import MISSING
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
@@ -25,8 +24,6 @@ from segment.store.urls import join_url, parent_url, relative_url, to_url
 
 _WANTED = pa.schema([("url", pa.binary()), ("image", pa.int64())])
 _ELSEWHERE = pa.schema([("folder", pa.binary()), *_WANTED])
-_USES = pa.schema([("image", pa.int64()), ("url", pa.binary()), ("size", pa.int64()), ("etag", pa.binary())])
-_FOUND = pa.schema([_USES.field("url"), _USES.field("image"), _USES.field("size"), _USES.field("etag")])
 
 
 def wanted_labels(base: str, images: Iterable[Entry], options: InputOptions) -> Iterator[str]:
@@ -53,12 +50,10 @@ def labels_by_pattern(
     A label may have any name that the pattern gives, such as a hidden one or one without an image suffix.
 
     Args:
-        base: URL of the input's folder.
         images: the images below it, sorted by URL.
         everything: all objects of the input, sorted by URL.
         options: with a label pattern.
         store: where labels outside the input are looked up.
-        findings: collects warnings and what is left out.
         whole: whether `everything` holds all objects below `base`, so that no others are looked up there.
 
     Raises:
@@ -73,10 +68,11 @@ def labels_by_pattern(
     wanted = SortedRows(((url, number) for number, url in enumerate(wanted_labels(base, images, options))), _WANTED)
     found = _found(wanted, everything, listed, is_complete, store)
     kept = _kept(found, images)
-    matches = _Matches(found, images, kept)
+    rows = ((url, *label) for url, label, own in _with_own(found, images) if kept[label[0]] and own != label[0])
+    matches = Matches(rows)
     labels = Labels(
         images if kept.all() else Entries(image for image, is_kept in zip(images, kept, strict=True) if is_kept),
-        Entries(matches.labels()),
+        Entries(matches.labels(map(int, np.flatnonzero(kept)))),
         matches.urls,
     )
     if len(labels.images) and not labels.number:
@@ -86,9 +82,7 @@ def labels_by_pattern(
             f"none of the {count(len(labels.images), 'image')} has a label: with --label-pattern "
             f"'{options.label_pattern}' looked for {shown(looked)} as the label of {shown(image.url)}"
         )
-    bare = (relative_url(image.url, base) for image, label in labels.pairs() if not label)
-    report_bare(len(labels.images) - labels.number, len(labels.images), bare, folder, findings)
-    report_shared(matches.shared, matches.first_shared, findings)
+    report(matches, labels, base, folder, findings)
     # Objects in both listings are counted with the input, unless the labels are below it.
     idle = not_in((entry.url for entry in listed), matches.urls())
     if not _below(folder, base):
@@ -119,14 +113,14 @@ def _found(
             elif not is_complete(url):
                 yield url, number, MISSING, ""
 
-    found = SortedRows(in_listings(), _FOUND)
+    found = SortedRows(in_listings(), FOUND)
     elsewhere = SortedRows(
         ((parent_url(url), url, number) for url, number, size, _ in found if size == MISSING), _ELSEWHERE
     )
     if next(iter(elsewhere), None) is None:
         return found
     there = ((entry.url, number, entry.size, entry.etag) for number, entry in look_up(elsewhere, store))
-    return SortedRows(chain((row for row in found if row[2] != MISSING), there), _FOUND)
+    return SortedRows(chain((row for row in found if row[2] != MISSING), there), FOUND)
 
 
 def _kept(found: SortedRows, images: Sequence[Entry]) -> NDArray[np.bool_]:
@@ -142,42 +136,6 @@ def _with_own(found: SortedRows, images: Sequence[Entry]) -> Iterator[tuple[str,
     """Yield URL and facts of found labels, and the number of the image of this URL, if it is one."""
     numbered = ((image.url, number) for number, image in enumerate(images))
     return beside(((url, (image, size, etag)) for url, image, size, etag in found), numbered)
-
-
-class _Matches:
-    """The labels of those images that are kept.
-
-    Attributes:
-        shared: images that have the label of another one.
-        first_shared: URL of the label that most images have; of several the one whose first image comes first.
-    """
-
-    def __init__(self, found: SortedRows, images: Sequence[Entry], kept: NDArray[np.bool_]) -> None:
-        self._kept = kept
-        self.shared, self.first_shared = 0, ""
-        most = (1, 0)
-        rows = (
-            (url, image, size, etag)
-            for url, (image, size, etag), own in _with_own(found, images)
-            if kept[image] and own != image
-        )
-        self._by_url = SortedRows(rows, _FOUND)
-        for url, same in groupby(self._by_url, key=itemgetter(0)):
-            users = [image for _, image, *_ in same]
-            self.shared += len(users) - 1
-            if (rank := (len(users), -users[0])) > most:
-                self.first_shared, most = url, rank
-
-    def labels(self) -> Iterator[Entry]:
-        """Yield the label of each image that is kept, or `NO_LABEL`."""
-        rows = ((image, url, size, etag) for url, image, size, etag in self._by_url)
-        uses = ((image, (url, size, etag)) for image, url, size, etag in SortedRows(rows, _USES))
-        for _, _, label in beside(((int(image), None) for image in np.flatnonzero(self._kept)), uses):
-            yield Entry(*label) if label else NO_LABEL
-
-    def urls(self) -> Iterator[str]:
-        """Yield the URL of each label, in order."""
-        return (url for url, _ in groupby(self._by_url, key=itemgetter(0)))
 
 
 def _below(url: str, folder: str) -> bool:

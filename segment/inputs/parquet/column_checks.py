@@ -41,8 +41,6 @@ def check_columns(entry: Entry, columns: Columns, store: Store, findings: Findin
     """Refuse detected columns that hold no images; warn of named ones, and of labels that are not read.
 
     Args:
-        entry: a file with these columns.
-        columns: columns of the file.
         which: suffix of warnings that tells which files have these columns; `""` if all have.
 
     Raises:
@@ -67,8 +65,7 @@ def _samples(
 ) -> Iterator[pa.Table]:
     """Yield some rows of the first, the last and a middle row group, except damaged ones and ones too large to read.
 
-    Raises:
-        UsageError: the file is encrypted; or pyarrow cannot read these fields, and they are `needed`.
+    Raises UsageError: the file is encrypted; or pyarrow cannot read these fields, and they are `needed`.
     """
     metadata, most = opened.metadata, _MOST_LOCAL if url.startswith("file://") else _MOST_REMOTE
     filled = [group for group in range(metadata.num_row_groups) if metadata.row_group(group).num_rows]
@@ -202,8 +199,6 @@ def unread_columns(schema: pa.Schema, columns: Columns, others: Sequence[Cell], 
     """Yield warnings of columns that may hold labels or other images and are not read.
 
     Args:
-        schema: schema of the file.
-        columns: the columns that are read.
         others: other readable columns.
         rows: sampled rows of `others`; None without any.
     """

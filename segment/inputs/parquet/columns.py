@@ -42,8 +42,6 @@ class Columns:
     """The columns to read.
 
     Attributes:
-        image: where the encoded images are.
-        label: where the encoded labels are, or None.
         id: where the ids are: a column, the images' paths, or None for row numbers.
         guessed: those of `image`, `label` and `id` that were detected instead of named by an option.
         kept: where the values to keep are, in the order of `kept_columns`; None for a column that the file lacks.
@@ -93,11 +91,6 @@ def _cell_text(cell: Cell) -> str:
 
 def find_columns(schema: pa.Schema, options: InputOptions, name: str) -> Columns:
     """Find the columns by the options, or else by their usual names and types.
-
-    Args:
-        schema: schema of the file.
-        options: may name the columns.
-        name: name of the file for messages.
 
     Raises:
         UsageError: a column does not exist, or its type cannot be an image, a label or an id; or several columns may be

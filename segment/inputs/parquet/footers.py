@@ -28,9 +28,8 @@ _CHECKED = 8  # files whose first rows are checked: one for each set of columns
 def plan_parquet(entries: Sequence[Entry], options: InputOptions, store: Store, findings: Findings) -> Planned:
     """Plan the rows of Parquet files from their footers; note which columns are read.
 
-    Raises:
-        UsageError: a file is not readable as Parquet, lacks the columns or has too large a row group; or no file has
-            rows.
+    Raises UsageError: a file is not readable as Parquet, lacks the columns or has too large a row group; or no file has
+    rows.
     """
     planned = in_threads(lambda entry: _plan_file(entry, options, store), entries)
     empty = [shard.url for shard, _ in planned if not shard.images]

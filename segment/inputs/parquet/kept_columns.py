@@ -27,8 +27,7 @@ _BEYOND = "out of range"  # in Arrow's text of a moment that no calendar has
 def find_kept(schema: pa.Schema, keep: Sequence[str], name: str) -> tuple[FieldPath | None, ...]:
     """Find the columns, or fields of struct columns, to keep; None for one that the file lacks.
 
-    Raises:
-        UsageError: a column holds bytes or pixels, or several have its name.
+    Raises UsageError: a column holds bytes or pixels, or several have its name.
     """
     found = []
     for column in keep:

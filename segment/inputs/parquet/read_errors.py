@@ -13,10 +13,8 @@ PARQUET_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)  # raised by
 def refuse_trouble(error: BaseException, url: str) -> None:
     """Raise an error that is no damage of the file: lack of memory, a failing disk, encryption.
 
-    Raises:
-        MemoryError: there is not enough memory.
-        UsageError: the file is encrypted.
-        StoreError: the file could not be read this time.
+    Raises MemoryError: there is not enough memory; UsageError: the file is encrypted; StoreError: the file could not be
+    read this time.
     """
     if isinstance(error, MemoryError):
         raise error

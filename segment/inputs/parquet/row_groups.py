@@ -39,7 +39,6 @@ class RecentCache(Generic[V]):
 
     Args:
         entries: greatest number of values.
-        weight: weight of a value.
     """
 
     def __init__(self, entries: int, weight: Callable[[V], int] = lambda value: 0) -> None:
@@ -51,8 +50,6 @@ class RecentCache(Generic[V]):
         """Return the value of `key`. An error of `make` is raised in all waiting threads and is not cached.
 
         Args:
-            key: hashable key.
-            make: makes a missing value.
             limit: greatest total weight; older values are evicted to keep to it.
         """
         with self._lock:
@@ -92,8 +89,6 @@ class _File:
     """What is kept of an opened file.
 
     Attributes:
-        metadata: its footer.
-        columns: the columns that are read.
         repeated: rows whose id an earlier row has, where an option names the id column.
         numbered: whether the row number precedes each id, because values of a detected id column repeat.
     """
@@ -116,8 +111,7 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
     """Read the rows of a part. A row group that cannot be decoded gives `undecodable` samples, one that unpacks to more
     than `max_row_group_bytes` samples of `too_much_work`.
 
-    Raises:
-        InputChanged: the file is not the planned one.
+    Raises InputChanged: the file is not the planned one.
     """
     refuse_changed(part, store)
     file = _opened(part, options, store)
@@ -152,9 +146,7 @@ def _with_metadata(read: Sequence[Sample], rows: pa.Table, columns: Columns, opt
 def read_row_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
     """Read the ids of the rows of a part, equal to those of `read_parquet`; only the id column is read.
 
-    Raises:
-        InputChanged: the file is not the planned one.
-        SegmentError: the ids cannot be read.
+    Raises InputChanged: the file is not the planned one; SegmentError: the ids cannot be read.
     """
     refuse_changed(part, store)
     file = _opened(part, options, store)

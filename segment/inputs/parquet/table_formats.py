@@ -36,9 +36,7 @@ def current_files(
 
     Args:
         base: URL of the input's folder, to which names in messages are relative.
-        entries: the Parquet files of the input.
         everything: all objects of the input by URL, hidden ones too.
-        findings: collects warnings and what is left out.
 
     Raises:
         UsageError: the current rows cannot be determined, or some of them are outside the input.
@@ -97,8 +95,7 @@ def _delta_tables(base: str, everything: Mapping[str, Entry]) -> dict[str, list[
 def _delta_log(table: str, listed: Sequence[str], store: Store, findings: Findings) -> Sequence[str]:
     """Return the URLs of all files of a log, whichever of them a pattern matched; empty if there is none.
 
-    Raises:
-        StoreError: the store fails, or refuses more than this folder.
+    Raises StoreError: the store fails, or refuses more than this folder.
     """
     if table.startswith(("http://", "https://")):
         return listed
@@ -117,8 +114,7 @@ def _delta_log(table: str, listed: Sequence[str], store: Store, findings: Findin
 def _delta_files(table: str, log: Sequence[str], store: Store) -> set[str] | None:
     """Return the URLs of the files of a Delta table's current version; None if its log cannot be read.
 
-    Raises:
-        UsageError: deletion vectors remove rows within files.
+    Raises UsageError: deletion vectors remove rows within files.
     """
     try:
         held = _replayed(log, store)
@@ -194,8 +190,7 @@ def _file_key(action: Mapping[str, Any]) -> tuple[str, str]:
 def _refuse_iceberg(entries: Sequence[Entry], everything: Mapping[str, Entry], store: Store) -> None:
     """Refuse Iceberg tables with files outside the current snapshot: only Avro manifests name its files.
 
-    Raises:
-        UsageError: there are other files, or delete files remove rows.
+    Raises UsageError: there are other files, or delete files remove rows.
     """
     latest: dict[str, tuple[int, str]] = {}
     for url in everything:

@@ -66,9 +66,6 @@ def open_session(
     """Load a model, with the card's pre- and postprocessing compiled into the graph.
 
     Args:
-        card: the model's card.
-        weights: verified weights.
-        runtime: from `resolve_runtime`.
         threads: CPU threads of one `predict` call.
         streams: maximum number of concurrent `predict` calls; they share the weights.
         batch: images of a full batch; `predict` takes any other number, too.
@@ -118,8 +115,7 @@ def find_batch(
 
     The images are random, so there is no sanity check.
 
-    Raises:
-        ModelError: as `open_session`.
+    Raises ModelError: as `open_session`.
     """
     if runtime.device == "tensorrt":  # builds an engine per batch size, which the session then finds in the cache
         return probe_batches(

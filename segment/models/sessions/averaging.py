@@ -36,7 +36,6 @@ class View(NamedTuple):
 
     Attributes:
         scale: None for the plain view.
-        card: the contract of the graph at this size.
     """
 
     scale: float | None
@@ -109,19 +108,18 @@ def check_members(
     """Refuse members that differ in what the card does not fix.
 
     Args:
-        card: the card of all.
-        entries: the input of each.
         levels: of each input; see `input_levels`.
         sizes: (height, width) of the output of each.
 
     Raises:
         ModelError: types or levels of inputs differ, or sizes of outputs.
     """
-    for number, (entry, size) in enumerate(zip(entries, sizes, strict=True)):
+    first = levels[0]
+    for number, (entry, own, size) in enumerate(zip(entries, levels, sizes, strict=True)):
         who = f"member {number + 1} of the ensemble ({weights.models[number].origin})"
         if entry.dtype != entries[0].dtype:
             refuse(card, f"{who} takes {entry.dtype}, member 1 takes {entries[0].dtype}: export both with one type")
-        if _differ(levels[number], levels[0]):
+        if own is not None and first is not None and not np.array_equal(own, first):
             refuse(card, f"the 8-bit input of {who} has another scale or zero point than that of member 1")
         if size != sizes[0]:
             shapes = ["x".join(map(str, each or ("of unknown size",))) for each in (size, sizes[0])]
@@ -130,10 +128,6 @@ def check_members(
                 f"the output of {who} is {shapes[0]}, that of member 1 {shapes[1]}: only outputs of one size are "
                 "averaged",
             )
-
-
-def _differ(levels: Levels | None, others: Levels | None) -> bool:
-    return levels is not None and others is not None and not np.array_equal(levels, others)
 
 
 def refuse_view(card: ModelCard, view: View, reason: str) -> NoReturn:
@@ -148,8 +142,7 @@ def refuse_view(card: ModelCard, view: View, reason: str) -> NoReturn:
 def check_windows(card: ModelCard, view: View, windows: Iterable[Sequence[int]]) -> None:
     """Refuse a view for a graph of a fixed size with large windows of average pooling.
 
-    Raises:
-        ModelError: there is one.
+    Raises ModelError: there is one.
     """
     for window in windows:
         if max(window, default=0) > _LARGEST_WINDOW:

@@ -61,16 +61,15 @@ class Settings:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what a runtime says, whose errors are of types of its own."""
-    return str(error).strip().split("\n", 1)[0]
+    """Return the first line of what a runtime says, whose errors are of types of its own; else the error's type."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
 @contextmanager
 def graph_in_words() -> Iterator[None]:
     """Refuse a graph that cannot be read, whoever finds it: sizes, types and content may contradict each other.
 
-    Raises:
-        ModelError: instead of what libraries raise on such a graph.
+    Raises ModelError: instead of what libraries raise on such a graph.
     """
     try:
         yield
@@ -105,7 +104,6 @@ class Runtime:
         device: `cpu`, `cuda` or `tensorrt`.
         precision: of the graph's floating-point operations: `f32`, `bf16` or `f16`; `mixed` where each node has its
             own, see `own_runtime`.
-        version: version of the runtime library.
     """
 
     name: str

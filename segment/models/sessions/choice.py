@@ -36,9 +36,6 @@ def runtime_for(
     operators, so that both are tried on this machine, if every node has LiteRT. Not on CPUs with AMX, where openvino is
     as fast or faster (measured with DeepLab): there LiteRT is tried only if openvino cannot read the file.
 
-    Args:
-        note: gets a line on what was measured.
-
     Raises:
         UsageError, ModelError: as `resolve_runtime`; or the runtime asked for is LiteRT, and it cannot run the model.
     """

@@ -140,3 +140,9 @@ def nearest_positions(size: int, target: int) -> NDArray[np.int64]:
     """Return `int64[target]`: the source position of each pixel when Pillow's nearest enlarges `size` pixels."""
     line = Image.fromarray(np.arange(size, dtype=np.int32)[np.newaxis])
     return np.asarray(line.resize((target, 1), Image.Resampling.NEAREST), dtype=np.int64).reshape(target)
+
+
+def class_axes(layout: str) -> tuple[int, int]:
+    """Return both numbers of the axis of the classes."""
+    axis = layout.index("C")
+    return axis, axis - len(layout)

@@ -50,8 +50,7 @@ class Extras:
     def check(self, card: ModelCard) -> None:
         """Refuse what the model cannot give.
 
-        Raises:
-            UsageError: there is no such measure, the graph has no scores, or the card has no such class.
+        Raises UsageError: there is no such measure, the graph has no scores, or the card has no such class.
         """
         if self.confidence not in (None, *MEASURES):
             hint = did_you_mean(str(self.confidence), list(MEASURES))
@@ -80,8 +79,7 @@ def has_range(card: ModelCard, extras: Extras) -> bool:
 def extras_of(card: ModelCard, measure: Measure | None, classes: tuple[str | int, ...]) -> Extras:
     """Return the extras for a measure and classes given by name or index; several names in one text have commas.
 
-    Raises:
-        UsageError: as `Extras.check`; the message suggests a similar name.
+    Raises UsageError: as `Extras.check`; the message suggests a similar name.
     """
     found: dict[int, None] = {}
     for given in classes:

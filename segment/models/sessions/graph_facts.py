@@ -72,7 +72,6 @@ class GraphFacts:
 
     Attributes:
         inputs: of the graph, without initialisers.
-        operators: types of all its operators.
         producer: program that wrote the file; empty if unknown.
         metadata: what the program left in the file; keys of nested tables are joined by a dot.
     """
@@ -89,7 +88,6 @@ class Reader(NamedTuple):
 
     Attributes:
         operator: as ONNX names it.
-        result: the value that it makes.
         constant: its other operand; None where there is none, where it is computed, or where the value is subtracted
             from it or divides it.
     """

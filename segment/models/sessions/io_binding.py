@@ -11,7 +11,6 @@ import ctypes
 import logging
 import math
 import mmap
-import queue
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.idle import IdlePool
 from segment.models.sessions.predict import Outputs, Run
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,6 @@ class CudaPin:
     """Pins pages of memory for direct access by the GPU; unpins them when it is deleted.
 
     Unpinned memory (there may be a limit on locked memory) is only slower, so a failure is a warning.
-
-    Args:
-        pages: pages to pin.
     """
 
     def __init__(self, pages: mmap.mmap) -> None:
@@ -70,22 +67,15 @@ def bound_run(
     Args:
         session: maps `uint8[N, H, W, 3]` to `uint8[N, *mask_size]`, `float32[N]` and the extras.
         mask_size: (height, width) of the masks.
-        pin: pins the buffers.
         batch: N, if the graph takes only that batch: smaller batches are padded, larger ones are split.
-        extras: the graph's further outputs.
     """
     shapes: list[_Shape] = [(mask_size, np.uint8), ((), np.float32)]
     shapes += [(extras.shape(name, mask_size), np.uint8) for name in extras.outputs]
-    idle: queue.SimpleQueue[_BoundBuffers] = queue.SimpleQueue()
-    for _ in range(_CALLS_IN_FLIGHT):
-        idle.put(_BoundBuffers(session, shapes, pin, batch))
+    idle = IdlePool(lambda: _BoundBuffers(session, shapes, pin, batch), _CALLS_IN_FLIGHT)
 
     def run(images: NDArray[np.uint8]) -> Outputs:
-        buffers = idle.get()
-        try:
+        with idle.borrowed() as buffers:
             return buffers.run(images)
-        finally:
-            idle.put(buffers)
 
     def run_split(images: NDArray[np.uint8]) -> Outputs:
         assert batch is not None

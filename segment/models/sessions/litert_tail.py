@@ -90,7 +90,7 @@ def cut_tail(data: bytes, graph: TfliteGraph) -> Tail | None:
             resizes.insert(0, resize)
         kept, place = kept - 1, nodes[kept - 1].inputs[0]
     dtype = graph.tensors[place].dtype
-    if not resizes or dtype not in ("float32", "uint8", "int8") or graph.producer(place) not in nodes[:kept]:
+    if not resizes or dtype not in ("float32", "uint8", "int8") or graph.producers.get(place) not in nodes[:kept]:
         return None
     limits = None if dtype == "float32" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
     return Tail(_cut(data, graph, kept, place), tuple(resizes), argmax, limits)

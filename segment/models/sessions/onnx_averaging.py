@@ -39,7 +39,6 @@ def merged_graph(card: ModelCard, weights: Weights, graphs: Sequence[bytes], tri
     """Merge the views and members of a card into one graph.
 
     Args:
-        weights: the members, or the one model.
         graphs: bytes of each ONNX model.
         trial: see `Trial`; runs each model once for each size of its input.
 
@@ -55,10 +54,9 @@ def merged_graph(card: ModelCard, weights: Weights, graphs: Sequence[bytes], tri
         with member_in_errors(weights, number):
             members.append(_surgeons(card, views, _inlined(graph), trial))
     first = [by_view[0] for by_view in members]
-    parts = [item.part for item in first]
-    entries, levels = [part.entry for part in parts], [part.before.levels for part in parts]
-    check_members(card, weights, entries, levels, [part.size for part in parts])
-    _check_opsets(card, weights, [item.part.model for item in first])
+    entries, levels = [item.entry for item in first], [item.before.levels for item in first]
+    check_members(card, weights, entries, levels, [item.size for item in first])
+    _check_opsets(card, weights, [item.model for item in first])
     prefix = unused_prefix(b"".join(graphs))
     return first[0], Merger(card, views, members, prefix).model()
 
@@ -69,10 +67,10 @@ def _surgeons(card: ModelCard, views: Sequence[View], data: bytes, trial: Trial)
     if not plain.output_is_known:
         plain.set_output_dims(output_shape_by_run(views[0].card, lambda images: trial(plain.raw(), images)))
     needed = HALF_PIXEL_OPSET if card.input.scales else _SLICE_OPSET
-    if card.input.tta and plain.part.opset < needed:
+    if card.input.tta and plain.opset < needed:
         refuse(
             card,
-            f"the graph is of ONNX opset {plain.part.opset}, which lacks operators that the views in input.tta need: "
+            f"the graph is of ONNX opset {plain.opset}, which lacks operators that the views in input.tta need: "
             f"export it again with opset {needed} or newer, or use --runtime openvino",
         )
     return [plain, *(_sized(card, view, data, plain, trial) for view in views[1:])]
@@ -80,10 +78,10 @@ def _surgeons(card: ModelCard, views: Sequence[View], data: bytes, trial: Trial)
 
 def _sized(card: ModelCard, view: View, data: bytes, plain: Surgeon, trial: Trial) -> Surgeon:
     """Return the surgeon for a view of another size, after a trial."""
-    if plain.part.entry.dims and None not in plain.part.entry.dims[1:]:
-        check_windows(card, view, _windows(plain.part.model))
+    if plain.entry.dims and None not in plain.entry.dims[1:]:
+        check_windows(card, view, _windows(plain.model))
     try:
-        surgeon = Surgeon(view.card, _with_size(data, plain.part.entry.name, view))
+        surgeon = Surgeon(view.card, _with_size(data, plain.entry.name, view))
     except ModelError:
         refuse_view(card, view, "its output would not be of that shape")
     try:

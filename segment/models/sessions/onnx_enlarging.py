@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
-from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
+from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, class_axes, enlarging_of
 from segment.models.sessions.onnx_nodes import Nodes
-from segment.models.sessions.onnxfile import constant_of, numbers_of
+from segment.models.sessions.onnxfile import Wiring
 from segment.models.sessions.ports import Port, Size
 
 Values = dict[str, str]  # of outputs, by the name of the output
@@ -36,7 +36,6 @@ def enlarged_outputs(nodes: Nodes, small: SmallScores, classes: int, outputs: Ca
     """Enlarge scores, and make outputs of them, a band of rows at a time.
 
     Args:
-        small: the scores, by the name of their value.
         classes: their number, C.
         outputs: makes outputs, by their name, of enlarged scores `float32[N, C, rows, W]`.
     """
@@ -58,15 +57,13 @@ class GraphScores:
     """
 
     def __init__(self, graph: GraphProto, port: Callable[[str], Port | None]) -> None:
-        self._port = port
-        self._makers = {name: node for node in graph.node for name in node.output if name}
-        self._stored = {tensor.name: tensor for tensor in graph.initializer}
+        self._port, self._wiring = port, Wiring(graph)
 
     def of_index(self, result: str, size: Size | None) -> SmallScores | None:
         """Return the scores whose argmax is an output of (height, width); None if there are none."""
-        node = self._makers.get(result)
+        node = self._wiring.makers.get(result)
         while node is not None and (node.op_type in _KEEPS_INDEX or _casts_to(node, _INDICES)):
-            node = self._makers.get(node.input[0])
+            node = self._wiring.makers.get(node.input[0])
         if node is None or node.op_type != "ArgMax" or _attribute(node, "select_last_index", 0):
             return None
         layout = {1: "NCHW", 3: "NHWC", -3: "NCHW", -1: "NHWC"}.get(_attribute(node, "axis", 0))
@@ -76,15 +73,15 @@ class GraphScores:
     def of_scores(self, value: str, layout: str) -> SmallScores | None:
         """Return the scores of which a value `layout` is made; None if it is not enlarged."""
         softmax = False
-        node = self._makers.get(value)
+        node = self._wiring.makers.get(value)
         while node is not None and node.op_type != "Resize":
             if node.op_type == "Transpose" and (order := list(_attribute(node, "perm", ()))):
                 layout = "".join(layout[order.index(axis)] for axis in range(len(order)))
-            elif node.op_type == "Softmax" and not softmax and _attribute(node, "axis", None) in _axes_of(layout):
+            elif node.op_type == "Softmax" and not softmax and _attribute(node, "axis", None) in class_axes(layout):
                 softmax = True
             elif not _casts_to(node, _FLOATS) and node.op_type != "Identity":
                 return None
-            node = self._makers.get(node.input[0])
+            node = self._wiring.makers.get(node.input[0])
         if node is None or layout != "NCHW":
             return None
         enlarging = self._enlarging(node)
@@ -117,15 +114,7 @@ class GraphScores:
     def _scales(self, node: NodeProto) -> NDArray[Any] | None:
         """Return the scale of each axis; none if they follow from the sizes, None if they are not constant."""
         name = node.input[2] if len(node.input) > 2 else ""
-        if name in self._stored:
-            return numbers_of(self._stored[name])
-        return constant_of(self._makers.get(name)) if name else np.empty(0)
-
-
-def _axes_of(layout: str) -> tuple[int, int]:
-    """Return both numbers of the axis of the classes."""
-    axis = layout.index("C")
-    return axis, axis - len(layout)
+        return self._wiring.constant(name) if name else np.empty(0)
 
 
 def _casts_to(node: NodeProto, types: Sequence[int]) -> bool:

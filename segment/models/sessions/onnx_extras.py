@@ -21,7 +21,6 @@ def extras_of_scores(
 
     Args:
         scores: one score per class, float32.
-        kind: what the scores are.
         axis: of the classes, 1 or 3.
     """
     probabilities = _softmax(nodes, scores, axis) if kind == "logits" else scores

@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto
 
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, Reader, with_arithmetic
 from segment.models.sessions.onnx_quantised import input_scales
-from segment.models.sessions.onnxfile import constant_of, declared_ports, inferred_ports, numbers_of, read_model
+from segment.models.sessions.onnxfile import Wiring, declared_ports, inferred_ports, read_model
 from segment.models.sessions.ports import Dims, Port
 
 # Operators that keep an output's meaning.
@@ -44,16 +44,11 @@ def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ())
 
 
 class _Walk:
-    """The nodes of a graph by what they read and write."""
+    """Follows the values of a graph."""
 
     def __init__(self, model: ModelProto, inferred: Mapping[str, Dims]) -> None:
         self._model = model
-        self._producers = {name: node for node in model.graph.node for name in node.output}
-        self._readers: dict[str, list[NodeProto]] = {}
-        for node in model.graph.node:
-            for name in node.input:
-                self._readers.setdefault(name, []).append(node)
-        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._wiring = Wiring(model.graph)
         self._dims = {**_inferred(model), **inferred}
 
     def entering(self, port: Port) -> InputFacts:
@@ -62,7 +57,7 @@ class _Walk:
         return with_arithmetic(facts, port.name, self._reading)
 
     def _reading(self, name: str) -> Iterator[Reader]:
-        for node in self._readers.get(name, []):
+        for node in self._wiring.readers[name]:
             is_first, others = node.input[0] == name, [other for other in node.input if other != name]
             if node.op_type == "Slice" and self._reverses(node):
                 yield Reader("Gather", node.output[0], np.array([2, 1, 0]))
@@ -77,22 +72,20 @@ class _Walk:
         return step is not None and step.ravel().tolist() == [-1]
 
     def _array(self, name: str) -> np.ndarray | None:
-        node = self._producers.get(name)
+        node = self._wiring.makers.get(name)
         if node is not None and node.op_type in ("Identity", "Cast") and node.input:
-            name, node = node.input[0], self._producers.get(node.input[0])
-        if name in self._stored:
-            return numbers_of(self._stored[name])
-        return constant_of(node)
+            name = node.input[0]
+        return self._wiring.constant(name)
 
     def deciding(self, name: str) -> tuple[str, int | None, bool]:
         """Return the operator that decides an output's meaning, and the other facts of the output."""
-        node, quantised = self._producers.get(name), False
+        node, quantised = self._wiring.makers.get(name), False
         for _ in self._model.graph.node:  # no more: a damaged file may lead back
             quantised = quantised or (node is not None and node.op_type.startswith(("QuantizeLinear", "QLinear")))
             if node is None or node.op_type not in _KEEPING or not node.input:
                 break
             name = node.input[0]
-            node = self._producers.get(name)
+            node = self._wiring.makers.get(name)
         if node is None:
             return "", None, quantised
         if node.op_type == "ArgMax" or (node.op_type == "TopK" and name == node.output[-1]):

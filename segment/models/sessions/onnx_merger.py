@@ -28,9 +28,7 @@ class Merger:
     """Builds the merged graph.
 
     Args:
-        views: sizes of the input.
         members: the surgeon of each view, of each member.
-        prefix: prefix of new names.
     """
 
     def __init__(self, card: ModelCard, views: Sequence[View], members: Sequence[Sequence[Surgeon]], prefix: str):
@@ -38,7 +36,7 @@ class Merger:
         self._views = views
         self._members = members
         self._prefix = prefix
-        self._first = members[0][0].part
+        self._first = members[0][0]
         self._nodes = Nodes(f"{prefix}_", self._first.opset)
 
     def model(self) -> bytes:
@@ -82,7 +80,7 @@ class Merger:
 
     def _add_constants(self, graph: GraphProto, number: int) -> None:
         """Add a member's initialisers, and its nodes that do not depend on the image."""
-        own = self._members[number][0].part
+        own = self._members[number][0]
         moving = {name for node in dependent_nodes(own.model.graph, own.entry.name) for name in node.output}
         still = [node for node in own.model.graph.node if not moving.intersection(node.output)]
         self._nodes.all += copies(still, lambda name: self._named(number, name))
@@ -95,20 +93,19 @@ class Merger:
 
     def _probabilities(self, number: int, view: View, surgeon: Surgeon, image: str) -> str:
         """Add the model for an image, and the nodes from its output to `float32[N, C, H, W]`."""
-        part = surgeon.part
-        nodes = dependent_nodes(part.model.graph, part.entry.name)
+        nodes = dependent_nodes(surgeon.model.graph, surgeon.entry.name)
         moving = {name for node in nodes for name in node.output}
         copy = f"{self._nodes.new_name()}_"
 
         def rename(name: str) -> str:
-            if name == part.entry.name:
+            if name == surgeon.entry.name:
                 return image
             return f"{copy}{name}" if name in moving else self._named(number, name)
 
         self._nodes.all += copies(nodes, rename)
-        result = replace(part.result, names=(rename(part.result.name),))
-        quantised = quantised_result(view.card, part.model, part.result, numbers=True)
-        post = Postprocessing(view.card, result, part.size, quantised, self._nodes)
+        result = replace(surgeon.result, names=(rename(surgeon.result.name),))
+        quantised = quantised_result(view.card, surgeon.model, surgeon.result, numbers=True)
+        post = Postprocessing(view.card, result, surgeon.size, quantised, self._nodes)
         scores = post.numbers()
         wrong = self._check(post, scores)
         return self._nodes.add("Add", self._activated(scores), self._penalty(wrong))
@@ -158,7 +155,7 @@ class Merger:
         return helper.make_tensor_value_info(entry.name, helper.np_dtype_to_tensor_dtype(np.dtype(entry.dtype)), dims)
 
     def _file(self, graph: GraphProto) -> bytes:
-        models = [surgeons[0].part.model for surgeons in self._members]
+        models = [surgeons[0].model for surgeons in self._members]
         opsets = {item.domain: item for model in models for item in model.opset_import}
         model = helper.make_model(graph, opset_imports=list(opsets.values()))
         model.ir_version = max(4, *(each.ir_version for each in models))  # before 4 initialisers are inputs, too

@@ -16,11 +16,6 @@ class Nodes:
 
     Args:
         prefix: prefix of the names of its values.
-        opset: ONNX opset of the model.
-
-    Attributes:
-        all: nodes so far.
-        opset: ONNX opset of the model.
     """
 
     def __init__(self, prefix: str, opset: int) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 from onnx import ModelProto, NodeProto, helper
 
 from segment.errors import ModelError
-from segment.models.sessions.onnx_quantised import stored
-from segment.models.sessions.onnxfile import all_nodes, inferred_ports, needed_nodes
+from segment.models.sessions.onnxfile import Wiring, all_nodes, inferred_ports, needed_nodes
 from segment.models.sessions.ports import Dims
 
 # Their result is another one each time, or depends on the other images of a batch.
@@ -36,8 +35,8 @@ def check_repeatable(model: ModelProto, result: Iterable[str]) -> None:
 
 
 def _is_by_chance(model: ModelProto, node: NodeProto) -> bool:
-    if node.op_type == "Dropout" and len(node.input) > 2:
-        trains = stored(model, node.input[2])
+    if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+        trains = Wiring(model.graph).constant(node.input[2])
         return trains is None or bool(trains.any())
     return node.op_type in _RANDOM or bool(_attributes(node).get("training_mode"))
 

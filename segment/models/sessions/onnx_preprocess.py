@@ -19,12 +19,7 @@ class Preprocessing:
     def __init__(self, card: ModelCard, model: ModelProto, entry: Port) -> None:
         self._card = card
         self._entry = entry
-        self._levels = input_levels(card, entry, input_scales(model, entry.name))
-
-    @property
-    def levels(self) -> Levels | None:
-        """Levels of the pixel values; see `input_levels`."""
-        return self._levels
+        self.levels = input_levels(card, entry, input_scales(model, entry.name))
 
     def added(self, nodes: Nodes, images: str) -> str:
         """Append the nodes from `uint8[N, H, W, 3]` RGB to the input; bytes are reordered before they become floats."""
@@ -36,8 +31,8 @@ class Preprocessing:
         if declared.channels == "BGR":
             value = nodes.add("Gather", value, np.array([2, 1, 0], np.int64), axis=axis)
         by_channel = (-1, 1, 1) if axis == 1 else (-1,)
-        if self._levels is not None:
-            return _quantised(nodes, value, self._levels, by_channel)
+        if self.levels is not None:
+            return _quantised(nodes, value, self.levels, by_channel)
         if not is_identity(self._card):
             value = self._normalised(nodes, nodes.cast(value, TensorProto.FLOAT), by_channel)
         return nodes.cast(value, helper.np_dtype_to_tensor_dtype(np.dtype(self._entry.dtype)))

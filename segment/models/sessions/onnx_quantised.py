@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from segment.models.card import ModelCard
-from segment.models.sessions.onnxfile import constant_of, numbers_of
+from segment.models.sessions.onnxfile import Wiring
 from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised import Quantised, quantised_output
 from segment.models.sessions.quantised_input import Scales, common_scales
@@ -19,17 +19,16 @@ _REARRANGE = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatt
 def quantised_result(card: ModelCard, model: ModelProto, result: Port, *, numbers: bool = False) -> Quantised | None:
     """Return how the levels of an output become numbers; see `quantised_output`.
 
-    Raises:
-        ModelError: as `quantised_output`.
+    Raises ModelError: as `quantised_output`.
     """
-    makers = {name: node for node in model.graph.node for name in node.output}
-    node = makers.get(result.name)
+    wiring = Wiring(model.graph)
+    node = wiring.makers.get(result.name)
     while node is not None and node.op_type in _REARRANGE:
-        node = makers.get(node.input[0])
+        node = wiring.makers.get(node.input[0])
     if node is None or node.op_type != "QuantizeLinear":
         return quantised_output(card, result.dtype, None, numbers=numbers)
-    scale = stored(model, node.input[1])
-    zero_point = stored(model, node.input[2]) if len(node.input) > 2 else np.zeros(1)
+    scale = _stored(wiring, node.input[1])
+    zero_point = _stored(wiring, node.input[2]) if len(node.input) > 2 else np.zeros(1)
     if scale is None or zero_point is None:
         return quantised_output(card, result.dtype, None, numbers=numbers)
     found = Quantised(float(scale.flat[0]), float(zero_point.flat[0]))
@@ -41,34 +40,24 @@ def input_scales(model: ModelProto, name: str) -> Scales | None:
 
     These are DequantizeLinear, and QLinearConv with its like, whose scale and zero point follow the input, too.
     """
-    readers = _readers(model, name)
-    while len(readers) == 1 and readers[0].op_type in _REARRANGE:
+    wiring = Wiring(model.graph)
+    while len(readers := wiring.readers[name]) == 1 and readers[0].op_type in _REARRANGE:
         name = readers[0].output[0]
-        readers = _readers(model, name)
-    return common_scales([_scales(model, node) if node.input[0] == name else None for node in readers])
+    return common_scales([_scales(wiring, node) if node.input[0] == name else None for node in readers])
 
 
-def _readers(model: ModelProto, name: str) -> list[NodeProto]:
-    return [node for node in model.graph.node if name in node.input]
-
-
-def _scales(model: ModelProto, node: NodeProto) -> Scales | None:
+def _scales(wiring: Wiring, node: NodeProto) -> Scales | None:
     if node.op_type != "DequantizeLinear" and not node.op_type.startswith("QLinear"):
         return None
-    scale = stored(model, node.input[1])
-    zero_point = stored(model, node.input[2] if len(node.input) > 2 else "")
+    scale = _stored(wiring, node.input[1])
+    zero_point = _stored(wiring, node.input[2] if len(node.input) > 2 else "")
     if scale is None or zero_point is None:
         return None
     scale, zero_point = np.broadcast_arrays(scale.ravel(), zero_point.ravel())
     return Scales(scale, zero_point)
 
 
-def stored(model: ModelProto, name: str) -> NDArray[np.float64] | None:
+def _stored(wiring: Wiring, name: str) -> NDArray[np.float64] | None:
     """Return a constant as `float64`, or None if the graph computes it."""
-    if not name:
-        return np.zeros(1)  # an omitted zero point
-    for tensor in model.graph.initializer:
-        if tensor.name == name:
-            return numbers_of(tensor).astype(np.float64)
-    found = constant_of(next((node for node in model.graph.node if name in node.output), None))
+    found = wiring.constant(name) if name else np.zeros(1)  # an omitted zero point
     return None if found is None else found.astype(np.float64)

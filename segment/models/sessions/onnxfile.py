@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -22,10 +23,9 @@ _MOST_NODES = 200_000  # large networks have some ten thousand; the time of what
 def read_model(data: bytes) -> ModelProto:
     """Parse a self-contained ONNX file.
 
-    Raises:
-        ModelError: the bytes are not an ONNX model, or its nodes read each other, for which openvino never ends; or the
-            model has external data: both runtimes read that from the working directory, unverified, even if the model
-            comes from memory.
+    Raises ModelError: the bytes are not an ONNX model, or its nodes read each other, for which openvino never ends; or
+    the model has external data: both runtimes read that from the working directory, unverified, even if the model comes
+    from memory.
     """
     model = parse_model(data)
     if not model.graph.node:
@@ -95,6 +95,24 @@ def constant_of(node: NodeProto | None) -> NDArray[Any] | None:
     if isinstance(value, TensorProto):
         return numbers_of(value)
     return np.asarray(value) if node.attribute[0].name.startswith(("value_float", "value_int")) else None
+
+
+class Wiring:
+    """Which nodes make and read the values of a graph, by their names, and what is stored."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        self.makers = {name: node for node in graph.node for name in node.output if name}
+        self.readers: dict[str, list[NodeProto]] = defaultdict(list)
+        for node in graph.node:
+            for name in node.input:
+                self.readers[name].append(node)
+        self._stored = {tensor.name: tensor for tensor in graph.initializer}
+
+    def constant(self, name: str) -> NDArray[Any] | None:
+        """Return a value that is stored, or made by a Constant; None of any other."""
+        if name in self._stored:
+            return numbers_of(self._stored[name])
+        return constant_of(self.makers.get(name))
 
 
 def numbers_of(tensor: TensorProto) -> NDArray[Any]:

@@ -48,7 +48,6 @@ def open_onnxruntime(card: ModelCard, weights: Weights, runtime: Runtime, settin
 
     Args:
         weights: ONNX bytes, of one model or several.
-        runtime: device and precision.
 
     Raises:
         ModelError: card and graph do not match, onnxruntime cannot load the graph, or the device is unavailable.
@@ -65,7 +64,7 @@ def open_onnxruntime(card: ModelCard, weights: Weights, runtime: Runtime, settin
 
     if is_averaged(card, len(graphs)):
         first, merged = merged_graph(card, weights, graphs, trial)
-        surgeon = Surgeon(merged_card(card), merged, first.part.before)
+        surgeon = Surgeon(merged_card(card), merged, first.before)
     else:
         first = surgeon = Surgeon(card, graphs[0])
 
@@ -159,8 +158,7 @@ def in_half_precision(data: bytes) -> bytes:
     Inputs and outputs keep their types, so the card matches as before, and argmax and the check for NaN use float32.
     Values beyond 65,504 become infinite; `predict` detects them in the scores.
 
-    Raises:
-        ModelError: the bytes are not a self-contained ONNX model, or the converter fails.
+    Raises ModelError: the bytes are not a self-contained ONNX model, or the converter fails.
     """
     model = read_model(data)
     convert = _converter()

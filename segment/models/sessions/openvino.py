@@ -21,7 +21,7 @@ from segment.models.sessions.openvino_averaging import checked_size, merged_valu
 from segment.models.sessions.openvino_ports import Member, dims_of, to_port
 from segment.models.sessions.openvino_postprocess import as_numbers, postprocess
 from segment.models.sessions.openvino_preprocess import kinds_of, levels_of, with_preprocessing
-from segment.models.sessions.ports import Port, Size, choose_ports, refuse
+from segment.models.sessions.ports import Size, choose_ports, refuse
 from segment.models.sessions.predict import GraphSession, Outputs, Run
 from segment.models.weights import Weights
 from segment.process.temporaries import TemporaryFolder
@@ -47,7 +47,6 @@ def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, settings:
 
     Args:
         weights: ONNX, IR or TFLite bytes, of one model or several.
-        runtime: precision.
 
     Raises:
         ModelError: card and graph do not match, openvino cannot load the graph, or the CPU lacks the precision.
@@ -99,8 +98,7 @@ def compiled_model(core: Any, model: Any, threads: int, precision: str) -> Any:
 def wrapped_model(card: ModelCard, weights: Weights, extras: Extras = NOTHING) -> Any:
     """Read a model for single images and add the card's pre- and postprocessing, without compiling it.
 
-    Raises:
-        ModelError: as `open_openvino`.
+    Raises ModelError: as `open_openvino`.
     """
     members = _members(openvino.Core(), card, weights)
     return _wrapped(card, members, 1, checked_size(card, weights, members, _needed, None), extras=extras)
@@ -111,12 +109,15 @@ def _members(core: Any, card: ModelCard, weights: Weights) -> list[Member]:
     found = []
     for number, each in enumerate(weights.models):
         with member_in_errors(weights, number):
-            file = _self_contained(each.graph) if each.format == "onnx" else None
+            if each.format == "onnx":  # else onnx need not be imported
+                from segment.models.sessions import onnx_operators, onnxfile
+
+                file = onnxfile.read_model(each.graph)
             model = read_graph(core, each)
             inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
             entry, result = choose_ports(card, inputs, outputs)
-            if file:
-                _check_alike(card, file, inputs[entry], outputs[result])
+            if each.format == "onnx":
+                onnx_operators.check_alike(file, inputs[entry].names, card.input.shape(1), outputs[result].names)
             levels = levels_of(card, each, model.inputs[entry])
             found.append(Member(model, entry, result, inputs[entry], outputs[result], levels))
     return found
@@ -129,18 +130,6 @@ def _check_precision(core: Any, precision: str) -> None:
             f"this machine's CPU does not compute in {precision}, as all nodes did when the run began: keep it out of "
             "the run, or begin another run with --precision f32, or with --allow-mixed-precision and this machine in it"
         )
-
-
-def _self_contained(data: bytes) -> Any:
-    from segment.models.sessions.onnxfile import read_model
-
-    return read_model(data)
-
-
-def _check_alike(card: ModelCard, model: Any, entry: Port, result: Port) -> None:
-    from segment.models.sessions.onnx_operators import check_alike
-
-    check_alike(model, entry.names, card.input.shape(1), result.names)
 
 
 def read_graph(core: Any, weights: Weights) -> Any:

@@ -5,6 +5,7 @@ Every view and member is a clone. Clones share their constants, and compiled mod
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -118,9 +119,10 @@ def merged_value(
                 wrong = _check(card, scores, beyond(precision))
                 probabilities = ops.add(_activated(card, scores), _penalty(card, wrong))
                 found.append(_flipped(probabilities, 3) if mirrored else probabilities)
-        sums.append((interpolated(_sum(found), size) if view.scale is not None and size else _sum(found), len(found)))
+        total = functools.reduce(ops.add, found)
+        sums.append((interpolated(total, size) if view.scale is not None and size else total, len(found)))
     count = sum(number for _, number in sums)
-    mean = ops.multiply(_sum([total for total, _ in sums]), ops.constant(np.float32(1 / count)))
+    mean = ops.multiply(functools.reduce(ops.add, [total for total, _ in sums]), np.float32(1 / count))
     return [image], mean.output(0)
 
 
@@ -136,20 +138,20 @@ def _resized_image(image: Any, layout: str, size: Size) -> Any:
     dtype = image.get_element_type()
     pixels = as_type(image, openvino.Type.f32)
     if layout == "NHWC":
-        pixels = ops.transpose(pixels, ops.constant(np.array([0, 3, 1, 2])))
+        pixels = ops.transpose(pixels, [0, 3, 1, 2])
     pixels = interpolated(pixels, size)
     pixels = pixels if dtype.is_real() else ops.round(pixels, "half_to_even")
     pixels = as_type(pixels, dtype)
     if layout == "NHWC":
-        pixels = ops.transpose(pixels, ops.constant(np.array([0, 2, 3, 1])))
+        pixels = ops.transpose(pixels, [0, 2, 3, 1])
     return pixels.output(0)
 
 
 def _flipped(value: Any, axis: int) -> Any:
     """Reverse an axis; not by a slice, for which the plugin keeps two addresses, 16 bytes, of each element."""
     along, one = ops.constant(np.int64(axis)), ops.constant(np.int64(1))
-    last = ops.subtract(ops.gather(ops.shape_of(value), along, ops.constant(np.int64(0))), one)
-    places = ops.range(last, ops.constant(np.int64(-1)), ops.constant(np.int64(-1)), "i64")
+    last = ops.subtract(ops.gather(ops.shape_of(value), along, np.int64(0)), one)
+    places = ops.range(last, np.int64(-1), np.int64(-1), "i64")
     return ops.gather(value, places, along)
 
 
@@ -159,7 +161,7 @@ def _check(card: ModelCard, scores: Any, limit: float) -> Any:
         return check_of_masked(scores, 1, limit)
     if not card.output.logit:
         return check_of_probability(scores, limit)
-    finite = ops.less(ops.abs(finite_check(scores)), ops.constant(np.float32(limit)))
+    finite = ops.less(ops.abs(finite_check(scores)), np.float32(limit))
     return as_type(ops.logical_not(finite), openvino.Type.f32)
 
 
@@ -172,13 +174,6 @@ def _activated(card: ModelCard, scores: Any) -> Any:
 
 def _penalty(card: ModelCard, wrong: Any) -> Any:
     """Return the penalty of each image, `[N, 1, 1, 1]`."""
-    valid = ops.less(wrong, ops.constant(np.float32(0.5)))  # false for NaN
-    added = ops.select(valid, ops.constant(np.float32(0)), ops.constant(np.float32(penalty(card))))
-    return ops.reshape(added, ops.constant(np.array([-1, 1, 1, 1])), special_zero=False)
-
-
-def _sum(values: Sequence[Any]) -> Any:
-    total = values[0]
-    for value in values[1:]:
-        total = ops.add(total, value)
-    return total
+    valid = ops.less(wrong, np.float32(0.5))  # false for NaN
+    added = ops.select(valid, np.float32(0), np.float32(penalty(card)))
+    return ops.reshape(added, [-1, 1, 1, 1], special_zero=False)

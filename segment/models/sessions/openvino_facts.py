@@ -30,8 +30,7 @@ _READING = {
 def openvino_facts(weights: Weights, entry: str | None = None, shape: Sequence[int] = ()) -> GraphFacts:
     """Read a graph; the shapes of the outputs are for `shape` of the input `entry`, if it is given.
 
-    Raises:
-        ModelError: openvino cannot read the graph, or not reshape it.
+    Raises ModelError: openvino cannot read the graph, or not reshape it.
     """
     model = read_graph(openvino.Core(), weights)
     inputs = tuple(

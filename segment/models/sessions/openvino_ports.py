@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segment.models.sessions.ports import Dims, Port
 from segment.models.sessions.quantised_input import Levels
@@ -15,7 +16,6 @@ class Member(NamedTuple):
 
     Attributes:
         entry, result: positions of its input and output.
-        input, output: its input and output.
         levels: of its input; see `input_levels`.
     """
 
@@ -42,6 +42,12 @@ def dims_of(value: Any) -> Dims | None:
     """Return the size of each dimension of an output, None where it is not fixed; None if the rank is unknown."""
     shape = value.get_partial_shape()
     return tuple(dim.get_length() if dim.is_static else None for dim in shape) if shape.rank.is_static else None
+
+
+def constant_of(value: Any) -> NDArray[Any] | None:
+    """Return the elements of a constant, flat; None if the graph computes the value."""
+    node = value.get_node()
+    return np.ravel(node.data) if node.get_type_name() == "Constant" else None
 
 
 def numpy_name(dtype: Any) -> str:

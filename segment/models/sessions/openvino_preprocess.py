@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import openvino
-from numpy.typing import NDArray
 from openvino import opset15 as ops
 from openvino.preprocess import PrePostProcessor
 
 from segment.models.card import ModelCard
 from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
-from segment.models.sessions.openvino_ports import to_port
+from segment.models.sessions.openvino_ports import constant_of, to_port
 from segment.models.sessions.ports import is_identity
 from segment.models.sessions.quantised_input import Levels, Scales, common_scales, input_levels
 from segment.models.weights import Weights
@@ -60,12 +59,12 @@ def _levels(images: Any, levels: Levels) -> Any:
     """Return the levels of pixels, which are in the card's order of channels."""
     rows = ops.constant(256 * np.arange(len(levels), dtype=np.int32))
     indices = ops.add(ops.convert(images, "i32"), rows)
-    return ops.gather(ops.constant(levels.ravel()), indices, ops.constant(np.int64(0)))
+    return ops.gather(ops.constant(levels.ravel()), indices, np.int64(0))
 
 
 def _reversed(images: Any) -> Any:
     """Reverse the channels, at no cost: openvino fuses it into the convolutions behind."""
-    return ops.gather(images, ops.constant(np.array([2, 1, 0])), ops.constant(np.int64(3)))
+    return ops.gather(images, [2, 1, 0], np.int64(3))
 
 
 def _keep_permutations(model: Any) -> None:
@@ -112,7 +111,7 @@ def _lists(node: Any) -> bool:
         and places.rank.is_static
         and places.rank.get_length() == 1
         and places != openvino.PartialShape([1])
-        and axis.get_node().get_type_name() == "Constant"
+        and constant_of(axis) is not None
         and not node.get_attributes().get("batch_dims", 0)
     )
 
@@ -124,19 +123,19 @@ def _parts(node: Any) -> list[Any]:
     split = next(iter(splits.values()))
     if len(splits) != 1 or split.get_type_name() != "Split":
         return []
-    axis = split.input_value(1).get_node()
+    axis = constant_of(split.input_value(1))
     shape = parts[0].get_partial_shape()
-    if axis.get_type_name() != "Constant" or shape.rank.is_dynamic:
+    if axis is None or shape.rank.is_dynamic:
         return []
-    along, rank = int(axis.data.item()), shape.rank.get_length()
+    along, rank = int(axis.item()), shape.rank.get_length()
     is_along = along % rank == node.get_attributes()["axis"] % rank
     return parts if is_along and shape[along % rank] == 1 else []
 
 
 def _by_table(data: Any, order: Any, axis: int) -> Any:
     along = ops.constant(np.array([axis % data.get_partial_shape().rank.get_length()], np.int64))
-    table = ops.unsqueeze(order, ops.constant(np.array([0], np.int64)))
-    return ops.squeeze(ops.gather(data, table, ops.constant(np.int64(axis))), along)
+    table = ops.unsqueeze(order, [0])
+    return ops.squeeze(ops.gather(data, table, np.int64(axis)), along)
 
 
 def _replace(node: Any, other: Any) -> None:
@@ -146,13 +145,13 @@ def _replace(node: Any, other: Any) -> None:
 
 def _luma(images: Any) -> Any:
     """Return the luma of RGB, `uint8[N, H, W, 1]`."""
-    weighted = ops.multiply(ops.convert(images, "i32"), ops.constant(WEIGHTS))
-    luma = ops.reduce_sum(weighted, ops.constant(np.array([3])), keep_dims=True)
-    luma = ops.add(luma, ops.constant(HALF))
+    weighted = ops.multiply(ops.convert(images, "i32"), WEIGHTS)
+    luma = ops.reduce_sum(weighted, [3], keep_dims=True)
+    luma = ops.add(luma, HALF)
     # The CPU plugin rounds a division of integers to the nearest, so subtract the remainder before. Integers stay exact
     # in bf16.
-    luma = ops.subtract(luma, ops.floor_mod(luma, ops.constant(UNIT)))
-    return ops.convert(ops.divide(luma, ops.constant(UNIT)), "u8")
+    luma = ops.subtract(luma, ops.floor_mod(luma, UNIT))
+    return ops.convert(ops.divide(luma, UNIT), "u8")
 
 
 def levels_of(card: ModelCard, weights: Weights, port: Any) -> Levels | None:
@@ -161,8 +160,7 @@ def levels_of(card: ModelCard, weights: Weights, port: Any) -> Levels | None:
     openvino reads the quantisation of TFLite as FakeQuantize from levels to numbers. That of ONNX it reads as
     arithmetic, of which it does not say whether it is the graph's own.
 
-    Raises:
-        ModelError: as `input_levels`.
+    Raises ModelError: as `input_levels`.
     """
     entry = to_port(port)
     if weights.format != "onnx":
@@ -184,14 +182,9 @@ def input_scales(port: Any) -> Scales | None:
 def _scales(node: Any) -> Scales | None:
     if node.get_type_name() != "FakeQuantize":
         return None
-    lowest, highest, low, high = (_constant(value) for value in node.input_values()[1:])
-    if lowest is None or highest is None or low is None or high is None:
+    bounds = [constant_of(value) for value in node.input_values()[1:]]
+    if any(bound is None for bound in bounds):
         return None
+    lowest, highest, low, high = (np.asarray(bound, np.float64) for bound in bounds)
     scale, levels, numbers = np.broadcast_arrays((high - low) / (highest - lowest), lowest, low)
     return Scales(scale, np.rint(levels - numbers / scale))
-
-
-def _constant(value: Any) -> NDArray[np.float64] | None:
-    """Return a constant as `float64[size]`, or None if the graph computes it."""
-    node = value.get_node()
-    return np.asarray(node.data, np.float64).ravel() if node.get_type_name() == "Constant" else None

@@ -49,8 +49,7 @@ def choose_ports(card: ModelCard, inputs: Sequence[Port], outputs: Sequence[Port
 
     The caller checks the output with `check_output` when its shape for the card's input size is known.
 
-    Raises:
-        ModelError: the graph contradicts the card.
+    Raises ModelError: the graph contradicts the card.
     """
     entry = _choose(card, "input", card.input.name, inputs)
     _check_input(card, inputs[entry])

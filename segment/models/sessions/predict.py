@@ -105,9 +105,8 @@ class GraphSession:
     def predict(self, images: NDArray[np.uint8]) -> Masks:
         """Segment a batch; see `Session.predict`. Up to `streams` threads may call it at once.
 
-        Raises:
-            ValueError: `images` is not `uint8[N, input height, input width, 3]`.
-            ModelError: the masks have another size than the card says, or the sanity check of the first images fails.
+        Raises ValueError: `images` is not `uint8[N, input height, input width, 3]`; ModelError: the masks have another
+        size than the card says, or the sanity check of the first images fails.
         """
         self._check_images(images)
         if len(images) == 0:

@@ -27,7 +27,6 @@ def quantised_output(
     """Return how levels become numbers; None if the output is used as it is.
 
     Args:
-        dtype: name of the output's element type.
         found: scale and zero point in the graph; None if it has none.
         is_per_axis: the graph has several scales.
         numbers: scores per class become numbers, too.

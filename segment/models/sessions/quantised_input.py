@@ -41,7 +41,6 @@ def input_levels(card: ModelCard, entry: Port, scales: Scales | None) -> Levels 
     clipped. A graph that takes uint8 gets unchanged pixels where the card declares no normalisation.
 
     Args:
-        entry: the graph's input.
         scales: of the input; None if the graph does not say them: then levels are numbers.
 
     Returns:

@@ -33,9 +33,6 @@ class SanityCheck:
 
     A correct model usually passes at its first image, at no cost.
 
-    Args:
-        segment: segments images without this check.
-
     Attributes:
         done: whether the check is over.
     """
@@ -76,7 +73,8 @@ class SanityCheck:
         where = "in the first image and in random images"
         values = self._raw(image[np.newaxis])
         extent = f"from {values.min():g} to {values.max():g}"
-        if self._card.output.kind == "probabilities" and _is_beyond(values):
+        is_beyond = np.isfinite(values).all() and not _looks_probable(values)
+        if self._card.output.kind == "probabilities" and is_beyond:
             return (
                 f"the card says that the graph's output is probabilities, but its values, {extent}, are beyond 0 to 1, "
                 f'{where}: output.kind = "logits"?'
@@ -150,15 +148,10 @@ def _looks_probable(raw: NDArray[np.float32]) -> bool:
     return bool(raw.min() >= 0 and raw.max() <= 1)
 
 
-def _is_beyond(raw: NDArray[np.float32]) -> bool:
-    return bool(np.isfinite(raw).all() and not _looks_probable(raw))
-
-
 def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:
     """Return the shape of the graph's output for one image: runs the graph, as its shape cannot be inferred.
 
-    Raises:
-        ModelError: the graph fails on a black image.
+    Raises ModelError: the graph fails on a black image.
     """
     try:
         return raw(np.zeros((1, card.input.height, card.input.width, card.input.planes), np.uint8)).shape

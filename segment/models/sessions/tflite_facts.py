@@ -70,11 +70,11 @@ def _readers(graph: TfliteGraph, place: int) -> Iterator[Reader]:
 
 def _leaving(graph: TfliteGraph, place: int) -> OutputFacts:
     port, quantised = _port(graph.tensors[place]), bool(graph.tensors[place].scale)
-    node = graph.producer(place)
+    node = graph.producers.get(place)
     for _ in graph.nodes:
         if node is None or node.name not in _KEEPING:
             break
-        node = graph.producer(node.inputs[0])
+        node = graph.producers.get(node.inputs[0])
     if node is None:
         return OutputFacts(port, is_quantised=quantised)
     dims = graph.tensors[node.inputs[0]].dims

@@ -44,7 +44,6 @@ class Tensor:
     """A value of the graph.
 
     Attributes:
-        name: its name.
         dtype: numpy's name of its type; empty for one that is of no use here.
         dims: size of each dimension, None where it is not fixed.
         scale, zero_point: what levels mean; empty if it is not quantised.
@@ -105,12 +104,9 @@ class TfliteGraph:
     operators: frozenset[str]
     places: tuple[int, int]
 
-    def producer(self, place: int) -> Operator | None:
-        """Return the operator that writes a tensor; None of an input or a constant."""
-        return self._producers.get(place)
-
     @cached_property
-    def _producers(self) -> dict[int, Operator]:
+    def producers(self) -> dict[int, Operator]:
+        """The operator that writes a tensor, which is no input and no constant."""
         return {place: node for node in reversed(self.nodes) for place in node.outputs}
 
     @cached_property
