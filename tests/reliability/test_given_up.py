@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,6 +35,7 @@ from tests.here import call_apart
 from tests.reliability import calls_apart
 from tests.reliability.trouble import assert_sound, run_process, street, trouble_in_children
 from tests.runs import CARD, Place, png, read_rows, scene
+from tests.tflites import Node, Tensor, described, tflite
 
 
 def write_table(path: Path, rows: int) -> None:
@@ -161,6 +163,20 @@ def test_a_process_for_a_model_ends_with_the_one_that_started_it() -> None:
     while child.exists() and "zombie" not in (child / "status").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+def test_damaged_tflite_is_refused_in_words_or_read(step: int) -> None:
+    """Cut off, with flipped bits, with random bytes within, or of these alone; in a process that could die of it."""
+    tensors = [Tensor("x", (1, 8, 8, 3)), Tensor("y", (1, 8, 8, 3))]
+    data = tflite(tensors, [Node("ABS", [0], [1])], [0], [1], described([1, 2, 3], [4, 5, 6], []))
+    random, places = np.random.default_rng(1), range(0, len(data), step)
+    files = [data[:at] for at in places]
+    files += [data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :] for at in places]
+    files += [data[:at] + random.bytes(16) + data[at + 16 :] for at in places]
+    files += [random.bytes(at) for at in places]
+    refused = call_apart(calls_apart.reads_tflite, files, note=print)
+    assert 2 * len(places) < refused < 2 * len(files)
 
 
 @pytest.mark.parametrize("kind", [UsageError, ZeroDivisionError])
