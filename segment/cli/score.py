@@ -27,8 +27,8 @@ By = Annotated[
     str | None,
     option(
         "Score slices, too: by metadata that the run keeps (its name, with bounds for numbers: 'speed:30,60'), by "
-        "'size', by 'label:CLASS' (its share of an image), by 'folder' of the id, or by a regular expression whose "
-        "first group, found in the id, names the slice.",
+        "'size', by 'brightness', by 'label:CLASS' (its share of an image), by 'folder' of the id, or by a regular "
+        "expression whose first group, found in the id, names the slice.",
         metavar="SLICE",
     ),
 ]

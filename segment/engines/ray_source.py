@@ -27,7 +27,6 @@ from segment.inputs.parts import SEGMENTED, Part, Sample
 from segment.inputs.reads import read_part
 from segment.job import InputOptions, Job, LabelEncoding
 from segment.models.card import load_card
-from segment.models.extra_options import BRIGHTNESS
 from segment.models.validation import validation_message
 from segment.output.remarks import RemarkLog
 from segment.store.client import Store
@@ -106,8 +105,6 @@ class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
             )
         if max_pixels is not None and max_pixels < 1:
             raise UsageError(f"max_pixels = {max_pixels}: give 1 or more")
-        if BRIGHTNESS in how.keep:
-            raise UsageError(f"keep: {BRIGHTNESS} is measured by a run; ImageSource keeps what comes with the input")
         found = discover(os.fspath(input), how, store)
         for line in found.lines:
             is_warning = line.startswith("warning: ")
@@ -250,7 +247,7 @@ class _PartReader:
             "label": _cells([row.label for row in rows]),
             "error": pa.array([row.error for row in rows], pa.string()),
         }
-        if kept := self.options.kept_columns:
+        if kept := self.options.keep:
             values = [dict(zip(kept, row.meta, strict=True)) if row.meta else None for row in rows]
             columns["meta"] = pa.array(values, pa.struct([(name, pa.string()) for name in kept]))
         return pa.table({name: cells for name, cells in columns.items() if name != "label" or self.has_labels})

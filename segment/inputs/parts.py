@@ -69,7 +69,7 @@ class Member:
     Attributes:
         id: path below the input for files, key for tars. Unique within the shard except for `REPEATED` images.
         label: the bytes of its label; None without a label.
-        meta: values of the columns of a list to keep, in the order of `kept_columns`; empty in a tar.
+        meta: values of the columns of a list to keep, in the order of `Job.keep`; empty in a tar.
         meta_span: the .json member of a tar with the values to keep, if there is one.
     """
 
@@ -138,7 +138,7 @@ class Sample:
         fault: a `SampleError` code if the image (`missing`, `duplicate_id`, `too_many_bytes` ...) or its label
             (`label_missing`) cannot be used, else None.
         remarks: codes of `segment.output.remarks.REMARKS` that reading found.
-        meta: values to keep, in the order of `kept_columns`; empty if there are none or they were not read.
+        meta: values to keep, in the order of `Job.keep`; empty if there are none or they were not read.
         large_image, large_label: where the bytes are if they are not read but opened by whoever needs them; None if
             `image` and `label` hold them.
     """

@@ -7,7 +7,6 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Measure = Literal["maximum", "margin", "entropy"]
-BRIGHTNESS = ":brightness"  # in `keep`: measured, not read. A colon begins the name of no column
 
 
 class _Options(BaseModel):
@@ -20,7 +19,7 @@ class KeepOptions(_Options):
     keep: tuple[str, ...] = Field(
         (),
         description="Keep these columns of Parquet files and lists, or keys of a tar's .json members, as text in the "
-        f"column `meta`; {BRIGHTNESS} measures the mean luma of the image, 0-255.",
+        "column `meta`.",
         examples=[["weather", "video"]],
     )
 
@@ -30,26 +29,11 @@ class KeepOptions(_Options):
         names = tuple(name.strip() for text in value for name in text.split(","))
         if "" in names:
             raise ValueError("keep: a name of a column is empty")
-        if unknown := [name for name in names if name.startswith(":") and name != BRIGHTNESS]:
-            raise ValueError(f"keep: {unknown[0]!r} is none; what is measured is {BRIGHTNESS}")
-        fields = [kept_as(name) for name in names]
-        if twice := [name for name in fields if fields.count(name) > 1]:
+        if ":brightness" in names:
+            raise ValueError("keep: ':brightness' is measured without it: segment score OUTPUT --by brightness")
+        if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"keep names {twice[0]!r} twice")
         return names
-
-    @property
-    def kept_columns(self) -> tuple[str, ...]:
-        """The names in `keep` that are read from the input."""
-        return tuple(name for name in self.keep if name != BRIGHTNESS)
-
-
-def kept_as(name: str) -> str:
-    """Return the field of `meta` for a name in `keep`.
-
-    >>> kept_as("weather"), kept_as(":brightness")
-    ('weather', 'brightness')
-    """
-    return name.removeprefix(":")
 
 
 class ExtraOptions(_Options):

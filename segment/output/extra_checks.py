@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from segment.inputs.metadata import Values
 from segment.metrics import Confusion
-from segment.models.extra_options import BRIGHTNESS
 from segment.output.mask_columns import ExtraColumns
 
 _ROUNDING = 1e-9
@@ -39,18 +38,17 @@ class Beside:
     planned: Values
 
 
-def wrong_extra(found: Beside, extra: ExtraColumns, keep: Sequence[str], classes: int) -> str:
+def wrong_extra(found: Beside, extra: ExtraColumns, classes: int) -> str:
     """Return the first kind of values that cannot be those of their row; `""` if all may be.
 
     Args:
         extra: columns of the run.
-        keep: as `Job.keep`.
     """
     if extra.confidence and not _fits_confidence(found, classes):
         return "confidence"
     if extra.boundary and not _fits_boundary(found, classes):
         return "boundary"
-    return "meta" if extra.meta and not _fits_meta(found, keep) else ""
+    return "meta" if extra.meta and not _fits_meta(found) else ""
 
 
 def _fits_confidence(found: Beside, classes: int) -> bool:
@@ -95,18 +93,9 @@ def _of_classes(ids: Sequence[int], counts: Sequence[int], classes: int) -> NDAr
     return spread
 
 
-def _fits_meta(found: Beside, keep: Sequence[str]) -> bool:
-    """Whether the values are those of the plan, and a brightness is one."""
+def _fits_meta(found: Beside) -> bool:
+    """Whether the values are those of the plan."""
     meta, error = found.row["meta"], found.row["error"]
     if meta is None:
         return not found.planned or (error or "").startswith(_UNREAD)
-    values = dict(zip(keep, meta.values(), strict=True))
-    brightness = values.pop(BRIGHTNESS, None)
-    if brightness is not None and not (_is_number(brightness) and 0 <= float(brightness) <= 255):
-        return False
-    return not found.planned or tuple(values.values()) == tuple(found.planned)
-
-
-def _is_number(text: str) -> bool:
-    whole, _, tenths = text.partition(".")
-    return text.isascii() and whole.isdigit() and tenths.isdigit()
+    return not found.planned or tuple(meta.values()) == tuple(found.planned)

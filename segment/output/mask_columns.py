@@ -12,7 +12,6 @@ import pyarrow as pa
 from segment.inputs.metadata import Values
 from segment.metrics import BoundaryCounts
 from segment.models.card import ModelCard
-from segment.models.extra_options import kept_as
 from segment.models.sessions.extras import Extras
 
 CELLS = pa.struct([("cell", pa.list_(pa.int32())), ("count", pa.list_(pa.int64()))])
@@ -29,6 +28,7 @@ MASKS_SCHEMA = pa.schema(
         pa.field("index", pa.int32(), nullable=False),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
+        pa.field("brightness", pa.float32()),
         pa.field("status", pa.string(), nullable=False),
         pa.field("error", pa.string()),
         pa.field("mask", MASK),
@@ -37,7 +37,13 @@ MASKS_SCHEMA = pa.schema(
         pa.field("miou", pa.float64()),
     ]
 )
-_SCALAR_FEATURES = {pa.string(): "string", pa.int32(): "int32", pa.int64(): "int64", pa.float64(): "float64"}
+_SCALAR_FEATURES = {
+    pa.string(): "string",
+    pa.int32(): "int32",
+    pa.int64(): "int64",
+    pa.float32(): "float32",
+    pa.float64(): "float64",
+}
 _IMAGE = {"_type": "Image"}
 _TEXT = {"dtype": "string", "_type": "Value"}
 _INDICES, _PIXELS = ({"feature": {"dtype": kind, "_type": "Value"}, "_type": "List"} for kind in ("int32", "int64"))
@@ -85,7 +91,7 @@ class ExtraColumns:
     ) -> ExtraColumns:
         """Return the columns for what sessions return, for `Job.keep`, and for boundaries if they are counted."""
         names = tuple(card.classes.names[index] for index in extras.probabilities)
-        return ExtraColumns(extras.confidence is not None, maps, names, tuple(map(kept_as, keep)), boundary)
+        return ExtraColumns(extras.confidence is not None, maps, names, tuple(keep), boundary)
 
     @staticmethod
     def of_run(run: Mapping[str, Any], card: ModelCard) -> ExtraColumns:

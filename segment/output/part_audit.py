@@ -29,7 +29,8 @@ from segment.output.value_checks import MaskValues, RunFacts, wrong_values
 from segment.store.urls import join_url
 
 COLUMNS = [
-    "id", "uri", "shard", "part", "index", "width", "height", "status", "error", "confusion", "pixel_accuracy", "miou",
+    "id", "uri", "shard", "part", "index", "width", "height", "brightness", "status", "error", "confusion",
+    "pixel_accuracy", "miou",
 ]  # fmt: skip  # all that every run has, but the masks
 _WITHOUT_ID = ("undecodable:", "killed_worker:", "out_of_memory:")  # errors of Parquet rows whose id was not read
 
@@ -91,7 +92,7 @@ class PartAuditor:
         extra = ExtraColumns.of_run(run, card)
         self._contract = contract = run["contract"]
         most = max(MOST_PNG_PIXELS, contract.get("max_pixels", 0))
-        self._facts = RunFacts(card, contract.get("mask_size", "source"), extra, self._options.keep, most)
+        self._facts = RunFacts(card, contract.get("mask_size", "source"), extra, most)
 
     def audit(self, part: Part, size: int | None = None) -> PartAudit:
         """Read and check a part; `size` is that of its masks file, in bytes, if it was listed.

@@ -36,8 +36,9 @@ from segment.output.mask_columns import (
 from segment.output.stored import Stored
 
 FORMAT_VERSION = (
-    4  # covers the meaning of masks, labels and counts, and the bytes of PNGs, too; runs of another version are refused
+    5  # covers the meaning of masks, labels and counts, and the bytes of PNGs, too; runs of another version are refused
 )
+_LAST_WITHOUT_BRIGHTNESS = 4
 
 _MOST_UNPACKED = 256 << 20  # bytes to which a column unpacks, or so many times those of its file:
 _MOST_TIMES = 64
@@ -59,6 +60,7 @@ class ImageRow:
         mask_file: the object of a mask that is too large for a row; see `mask_files`.
         extras: what is written beside the mask, if anything.
         meta: what is kept of the image's metadata; empty if nothing is kept or it was not read.
+        brightness: mean luma of the image, 0-255; None if it could not be decoded, is read in tiles, or is not RGB.
     """
 
     id: str
@@ -75,6 +77,7 @@ class ImageRow:
     mask_file: Stored | None = None
     extras: ImageExtras | None = None
     meta: Values = ()
+    brightness: float | None = None
 
     @property
     def mask_path(self) -> str | None:
@@ -160,6 +163,7 @@ def write_masks(
             pa.array([row.index for row in rows], pa.int32()),
             pa.array([row.size[1] if row.size else None for row in rows], pa.int32()),
             pa.array([row.size[0] if row.size else None for row in rows], pa.int32()),
+            pa.array([row.brightness for row in rows], pa.float32()),
             pa.array(["error" if row.error else "ok" for row in rows], pa.string()),
             pa.array([row.error for row in rows], pa.string()),
             pa.array([_mask_cell(row) for row in rows], MASK),
@@ -228,7 +232,7 @@ def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table
     Raises:
         ValueError: a column of every run is not there, is of another type, or lacks values.
     """
-    table = read_table(file, columns)
+    table = _with_brightness(read_table(file, columns), columns)
     found = {field.name: field.type for field in table.schema}
     for field in MASKS_SCHEMA:
         if columns is not None and field.name not in columns:
@@ -238,6 +242,17 @@ def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table
         if not field.nullable and table[field.name].null_count:
             raise ValueError(f"{field.name} is missing in a row")
     return table
+
+
+def _with_brightness(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    """Add the column as nulls if it is asked for, to the rows of a version that did not have it."""
+    name, version = "brightness", footer_of(table).get("format")
+    if name in table.column_names or (columns is not None and name not in columns):
+        return table
+    if not isinstance(version, int) or version > _LAST_WITHOUT_BRIGHTNESS:
+        return table
+    place = MASKS_SCHEMA.get_field_index(name) if columns is None else table.num_columns
+    return table.add_column(place, MASKS_SCHEMA.field(name), pa.nulls(len(table), MASKS_SCHEMA.field(name).type))
 
 
 def footer_of(table: pa.Table) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +40,12 @@ class RunFacts:
     Attributes:
         mask_size: `source` or `model`: the size at which masks are stored.
         extra: columns beside those of every run.
-        keep: what is kept of metadata, as `Job.keep`.
         most_pixels: of a mask within its row, and of its maps; larger ones are not unpacked.
     """
 
     card: ModelCard
     mask_size: str
     extra: ExtraColumns
-    keep: Sequence[str] = ()
     most_pixels: int = MOST_PNG_PIXELS
 
     @property
@@ -98,7 +96,7 @@ def wrong_values(
         files: masks in files of their own by path; None if no mask is checked, and the table has none.
     """
     pictures_of, deep = ["mask", *_maps(run)], files is not None
-    names = ["index", "status", "error", "width", "height", "confusion", "pixel_accuracy", "miou"]
+    names = ["index", "status", "error", "width", "height", "brightness", "confusion", "pixel_accuracy", "miou"]
     names += [field.name for field in run.extra.fields if deep and field.name not in pictures_of]
     columns = [table[name].to_pylist() for name in names]
     for number, values in enumerate(zip(*columns, strict=True)):
@@ -134,6 +132,8 @@ def _wrong_state(row: Mapping[str, Any]) -> Wrong | None:
     sides = (row["width"], row["height"])
     if (status == "ok" and None in sides) or (sides != (None, None) and min(side or 0 for side in sides) < 1):
         return kind, "gives an image no size"
+    if row["brightness"] is not None and not (None not in sides and 0 <= row["brightness"] <= 255):
+        return kind, "gives an image a brightness that is none"
     return None
 
 
@@ -197,7 +197,7 @@ def _wrong_masks(
     elif any(_pngs(row, run)):
         return _WRONG_MAP
     beside = Beside(row, present, has_mask, counted, run.card.classes.ignored_classes, planned)
-    if name := wrong_extra(beside, run.extra, run.keep, classes):
+    if name := wrong_extra(beside, run.extra, classes):
         return f"masks files of impossible values of {name}", f"has values of {name} that are not those of its image"
     return None
 

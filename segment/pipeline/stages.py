@@ -6,6 +6,7 @@ of its own; the bytes are the same.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,13 +23,11 @@ from segment.images.bands import decode_image
 from segment.images.codec import Picture
 from segment.images.labels import LabelDecoder
 from segment.images.mask_png import encode_mask
-from segment.inputs.metadata import Values
 from segment.inputs.parts import SEGMENTED, Sample
 from segment.job import Settings
 from segment.metrics import BoundaryCounts, Confusion, image_scores
 from segment.models.card import ModelCard
 from segment.models.card_input import Input
-from segment.models.extra_options import BRIGHTNESS
 from segment.models.sessions import Extras, Runtime, Session
 from segment.models.sessions.extras import extras_of
 from segment.output.mask_columns import ExtraColumns, ImageExtras
@@ -39,6 +38,7 @@ from segment.pipeline.prediction import Arrays, predict, stack
 from segment.store.client import Store
 
 _LUMA = (0.299, 0.587, 0.114)  # of R, G and B: ITU-R BT.601
+_MOST_FOR_LUMA = 1 << 20  # pixels
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,11 @@ def decode_one(sample: Sample, spec: Input, settings: Settings) -> Picture:
 
 def decode(samples: Sequence[Sample], task: Task) -> Frames:
     """Decode images and bring them to the model's input size; a bad one gets an error in its row, not an exception."""
-    spec, keep = task.card.input, task.settings.keep
+    spec = task.card.input
     images: list[Frame] = []
     pixels: list[NDArray[np.uint8]] = []
     for sample in samples:
-        frame = Frame(replace(first_row(sample), meta=row_meta(keep, sample.meta, None)), sample.label, sample.fault)
+        frame = Frame(first_row(sample), sample.label, sample.fault)
         images.append(frame)
         try:
             picture = decode_one(sample, spec, task.settings)
@@ -177,9 +177,9 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
         except SampleError as error:
             frame.row = replace(frame.row, error=str(error))
             continue
-        brightness = mean_luma(picture.pixels) if BRIGHTNESS in keep else None
-        remarks, meta = sample.remarks + picture.remarks, row_meta(keep, sample.meta, brightness)
-        frame.row = replace(frame.row, size=picture.size, remarks=remarks, meta=meta)
+        brightness = None if spec.bands else mean_luma(picture.pixels)
+        remarks = sample.remarks + picture.remarks
+        frame.row = replace(frame.row, size=picture.size, remarks=remarks, brightness=brightness)
         frame.orientation = picture.orientation
     return Frames(images, stack(pixels, spec))
 
@@ -266,21 +266,10 @@ def compared(
 
 
 def mean_luma(pixels: NDArray[np.uint8]) -> float:
-    """Return the mean luma (ITU-R BT.601) of an image, `uint8[H, W, 3]`, RGB; 0-255, with one decimal."""
-    red, green, blue, _ = cv2.mean(pixels)
-    return round(_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue, 1)
+    """Return the mean luma (ITU-R BT.601) of an image, `uint8[H, W, 3]`, RGB; 0-255.
 
-
-def row_meta(keep: Sequence[str], values: Values, brightness: float | None) -> Values:
-    """Return the values of a row in the order of `keep`; empty if there are none.
-
-    Args:
-        keep: names of columns, and `:brightness`.
-        values: of the columns, in this order; empty if they were not read.
-        brightness: see `mean_luma`; None of an image that is not decoded.
+    Of more than a megapixel, every n-th of its rows and columns is taken.
     """
-    if not values and brightness is None:
-        return ()
-    columns = iter(values or (None,) * len(keep))
-    measured = None if brightness is None else str(brightness)
-    return tuple(measured if name == BRIGHTNESS else next(columns) for name in keep)
+    step = math.isqrt((pixels.shape[0] * pixels.shape[1] - 1) // _MOST_FOR_LUMA) + 1
+    red, green, blue, _ = cv2.mean(pixels if step == 1 else np.ascontiguousarray(pixels[::step, ::step]))
+    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue

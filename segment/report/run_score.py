@@ -117,9 +117,10 @@ def score(
         ignore: names of the classes that no score counts, in place of the card's; `["none"]` for no class.
         merge: unions of classes, as `Pole+SignSymbol=Furniture`.
         classes: the classes over which means are taken; None for all.
-        by: slices to score besides: `size` of the image, `label:CLASS` (share of the class among its labelled pixels),
-            metadata that the run keeps by its name, `folder`, or a regular expression whose first group, found in an
-            image's id, names its slice. `speed:30,60` makes ranges of numbers, `meta:size` is metadata of that name.
+        by: slices to score besides: `size` or `brightness` (mean luma, 0-255) of the image, `label:CLASS` (share of the
+            class among its labelled pixels), metadata that the run keeps by its name, `folder`, or a regular expression
+            whose first group, found in an image's id, names its slice. `speed:30,60` makes ranges of numbers, as does
+            `brightness:60,120`; `meta:size` is metadata of that name.
         group_by: what resamples draw instead of single images, metadata, `folder` or an expression as in `by`: frames
             of one video are not independent.
         resamples: of the bootstrap behind the intervals; 0 for none, which reads the statistics only.

@@ -20,7 +20,6 @@ from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.tars.instalments import Spread, index_more
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
-from segment.models.extra_options import BRIGHTNESS
 from segment.models.sessions import BF16, LARGEST, MIXED, Extras, Runtime, find_batch, runtime_for, runtime_version
 from segment.models.sessions.extras import extras_of
 from segment.models.weights import Weights
@@ -51,11 +50,6 @@ def check_options(job: Job, card: ModelCard) -> None:
         raise UsageError(
             f"--mask-size model: the card {card.name} segments images in tiles (input.tiles), so a mask has the "
             "size of its image; leave the option out"
-        )
-    if BRIGHTNESS in job.keep and (card.input.tiles or card.input.bands):
-        raise UsageError(
-            f"keep = {BRIGHTNESS}: the card {card.name} reads images in tiles or of other bands than RGB, whose "
-            "brightness is not measured; leave it out"
         )
     session_extras(card, job_extras(job, card))
 

@@ -15,6 +15,8 @@ from segment.metrics.conventions import ratio
 from segment.metrics.regroup import Grouping
 
 _COLUMNS = ["id", "width", "height", "confusion"]
+BRIGHTNESS = ":brightness"  # among the names of kept metadata: what every run measures. A colon begins none of those
+_BRIGHTNESS_COLUMN = BRIGHTNESS[1:]
 _LARGEST = np.iinfo(np.uint32).max
 
 
@@ -108,7 +110,8 @@ def taken(offsets: NDArray[np.int64], images: NDArray[np.intp]) -> tuple[NDArray
 
 def count_columns(meta: Collection[str] = ()) -> list[str]:
     """Return the columns of masks files that `counts_of_rows` takes."""
-    return [*_COLUMNS, *(["meta"] if meta else [])]
+    kept = ["meta"] if {*meta} - {BRIGHTNESS} else []
+    return [*_COLUMNS, *kept, *([_BRIGHTNESS_COLUMN] if BRIGHTNESS in meta else [])]
 
 
 def counts_of_rows(classes: int, rows: pa.Table, meta: Collection[str] = ()) -> ImageCounts:
@@ -121,11 +124,14 @@ def counts_of_rows(classes: int, rows: pa.Table, meta: Collection[str] = ()) -> 
         np.append(0, np.cumsum(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))),
         np.asarray(stored.field("cell").flatten()).astype(np.uint16),
         compact(np.asarray(stored.field("count").flatten())),
-        {name: _kept(rows["meta"], name) for name in meta},
+        {name: _meta(rows, name) for name in meta},
     )
 
 
-def _kept(meta: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+def _meta(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    if name == BRIGHTNESS:
+        return rows[_BRIGHTNESS_COLUMN].cast(pa.string())
+    meta = rows["meta"]
     return pa.chunked_array([pc.struct_field(meta.combine_chunks(), [meta.type.get_field_index(name)])])
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from segment.errors import UsageError, did_you_mean
 from segment.metrics.regroup import class_index
-from segment.scores.image_counts import ImageCounts
+from segment.scores.image_counts import BRIGHTNESS, ImageCounts
 from segment.scores.matching import key_of
 from segment.store.names import listed, shown
 
@@ -22,6 +22,7 @@ FOLDER, SIZE, LABEL, META = "folder", "size", "label:", "meta:"
 _MOST = 1000  # slices
 _MOST_NUMBERS = 50  # slices of numbers, which bounds can divide into fewer
 _MEGAPIXELS = (0.25, 1, 4, 16)  # bounds of slices by size
+_BRIGHTNESS = "50,100,150,200"  # bounds of slices by brightness
 _SHARES = (0.01, 0.1)  # bounds of slices by share of a class
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -41,10 +42,11 @@ class Slices(Protocol):
 
 
 def slices_by(by: str, names: Sequence[str], kept: Collection[str]) -> Slices:
-    """Divide images by `size` (pixels), `label:CLASS` (its share of the labelled pixels), kept metadata, or id.
+    """Divide images by size, brightness, share of a class, kept metadata, or id.
 
     Args:
-        by: one of these; kept metadata by its name (`meta:NAME` where the name has another meaning), with bounds where
+        by: `size` (pixels), `brightness` (mean luma, 0-255), `label:CLASS` (its share of the labelled pixels), or
+            kept metadata by its name (`meta:NAME` where the name has another meaning), with bounds where
             slices are ranges of its numbers (`speed:30,60`); `folder`, the part of an id before its last `/`, or `.`;
             or a regular expression whose first group, found in the id, is the value; an empty one is none.
         names: of the classes of the counts.
@@ -61,7 +63,9 @@ def slices_by(by: str, names: Sequence[str], kept: Collection[str]) -> Slices:
         name, smallest = names[index], float(np.nextafter(0, 1))
         values = [f"no {name}", *(f"{name} {words}" for words in _ranges(bounds))]
         return _Ranges(lambda counts: counts.label_share(index), (smallest, *_SHARES), values)
-    if column := kept_name(by, kept, "by"):
+    if (column := kept_name(by, kept, "by")) == BRIGHTNESS:
+        return _ranges_of_numbers(by, column, by.partition(":")[2] or _BRIGHTNESS)
+    if column:
         limits = by.removeprefix(META)[len(column) + 1 :]
         return _ranges_of_numbers(by, column, limits) if limits else _Values(by, column)
     return _Values(by, None)
@@ -79,6 +83,8 @@ def kept_name(by: str, kept: Iterable[str], option: str) -> str | None:
     """
     if by in (FOLDER, SIZE) or by.startswith(LABEL):
         return None
+    if option == "by" and by.partition(":")[0] == BRIGHTNESS[1:]:
+        return BRIGHTNESS
     known, name = list(kept), by.removeprefix(META)
     if found := name_in(by, known):
         return found
@@ -241,11 +247,10 @@ def _reader(by: str, option: str) -> Callable[[str], str | None]:
     except re.error as error:
         raise UsageError(f"{option} = {by!r} is no regular expression: {error}") from None
     if not pattern.groups:
-        also = f"{SIZE!r}, 'label:CLASS', " if option == "by" else ""
+        also = f"{SIZE!r}, 'brightness', 'label:CLASS', " if option == "by" else ""
         how = (
             f"write {also}{FOLDER!r}, or a regular expression whose first group is the value, such as '^([^_]+)_'; "
-            "metadata of the input, and brightness, are there only if the run keeps them (segment run --keep NAME, "
-            "--keep :brightness)"
+            "metadata of the input is there only if the run keeps it (segment run --keep NAME)"
         )
         raise UsageError(f"{option} = {by!r} says nothing about what is taken from an id: {how}")
 

@@ -433,7 +433,7 @@ def test_a_change_of_label_decoding_needs_another_format_version() -> None:
         sky_is_void.decode(saved(SOUND), 3, 4).tolist(),  # values that a remap does not name keep their meaning
         LabelDecoder(CLASSES).decode(saved(palette_image(SOUND, CLASSES.palette_array[::-1])), 3, 4).tolist(),
     ]
-    assert (FORMAT_VERSION, meant) == (4, [np.where(SOUND == 0, VOID, SOUND).tolist(), (3 - SOUND).tolist()])
+    assert (FORMAT_VERSION, meant) == (5, [np.where(SOUND == 0, VOID, SOUND).tolist(), (3 - SOUND).tolist()])
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Fin
     first, *others = rows.head(1 + _SAMPLE)
     cells = list(first.cells.values())
     titles = [cell.strip() for cell in cells]
-    named = {options.image_column, options.label_column, options.id_column, *options.kept_columns}
+    named = {options.image_column, options.label_column, options.id_column, *options.keep}
     asked = named - {*rows.names}  # the names are positions
     is_like_one = any(role_of(title) == "image" and not is_image(title) for title in titles)
     if asked & {*titles} or (is_like_one and not any("/" in title for title in titles) and not exists(titles)):
@@ -87,7 +87,7 @@ def find_list_columns(rows: Rows, options: InputOptions, exists: Exists, finding
     taken = {image, options.label_column, options.id_column}
     label = table.named(options.label_column, "label") or table.guessed_label(taken, findings)
     found = table.named(options.id_column, "id") or table.guessed_id({*taken, label}, findings)
-    columns = ListColumns(image, label, found, tuple(str(table.named(name, "kept")) for name in options.kept_columns))
+    columns = ListColumns(image, label, found, tuple(str(table.named(name, "kept")) for name in options.keep))
     if len(rows.names) > 1 and not rows.positional:
         findings.notes.append(f"columns read, {columns}")
     _report_unread(table, columns, findings)

@@ -42,9 +42,9 @@ def plan_files(
     Raises:
         UsageError: labels are configured and no image has one; a name is not UTF-8; or columns are to be kept.
     """
-    if options.kept_columns:
+    if options.keep:
         raise UsageError(
-            f"keep = {listed(options.kept_columns)}: loose files come without metadata. `segment score --by` slices "
+            f"keep = {listed(options.keep)}: loose files come without metadata. `segment score --by` slices "
             "them by folder or by what a pattern finds in their ids; for other values give a list of them as input, a "
             ".csv with a column of images and others to keep"
         )

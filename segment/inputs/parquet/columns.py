@@ -44,7 +44,7 @@ class Columns:
     Attributes:
         id: where the ids are: a column, the images' paths, or None for row numbers.
         guessed: those of `image`, `label` and `id` that were detected instead of named by an option.
-        kept: where the values to keep are, in the order of `kept_columns`; None for a column that the file lacks.
+        kept: where the values to keep are, in the order of `Job.keep`; None for a column that the file lacks.
     """
 
     image: Cell
@@ -109,7 +109,7 @@ def find_columns(schema: pa.Schema, options: InputOptions, name: str) -> Columns
         raise UsageError(f"{name}: '{shown(str(image))}' is named as the image column and as the label column")
     given = {"image": options.image_column, "label": options.label_column, "id": options.id_column}
     guessed = frozenset(what for what, column in given.items() if column is None)
-    kept = find_kept(schema, options.kept_columns, name)
+    kept = find_kept(schema, options.keep, name)
     return Columns(image, label, _id_field(schema, image, options, name), guessed, kept)
 
 

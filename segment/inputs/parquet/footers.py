@@ -61,7 +61,7 @@ def _check_kept(
 ) -> None:
     """Refuse columns to keep that no file has; warn of those that some files lack."""
     total = detected.total()
-    for index, column in enumerate(options.kept_columns):
+    for index, column in enumerate(options.keep):
         holding = sum(number for columns, number in detected.items() if columns.kept[index])
         if not holding:
             with store.open(first.url, FOOTER_BLOCK, first.size) as file:

@@ -130,13 +130,13 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
     ]
     if file.columns.label is not None:
         read = [s if s.label is not None or s.fault else replace(s, remarks=("label_absent",)) for s in read]
-    return _with_metadata(read, rows, file.columns, options) if options.kept_columns else read
+    return _with_metadata(read, rows, file.columns, options) if options.keep else read
 
 
 def _with_metadata(read: Sequence[Sample], rows: pa.Table, columns: Columns, options: InputOptions) -> list[Sample]:
     """Add the values to keep."""
     values = zip(*(kept_column(rows, place) for place in columns.kept), strict=True)
-    found = [kept_values(options.kept_columns, own) for own in values]
+    found = [kept_values(options.keep, own) for own in values]
     return [
         replace(sample, meta=texts, remarks=sample.remarks + remarks)
         for sample, (texts, remarks) in zip(read, found, strict=True)

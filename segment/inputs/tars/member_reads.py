@@ -32,7 +32,7 @@ def read_webdataset(part: Part, options: InputOptions, store: Store, *, windowed
     spans = spans_to_read(part, options.max_image_bytes, large)
     read, headers = _read_spans(part, spans, [*spans, *large], store)
     _refuse_wrong_index(part, headers, store)
-    return samples_of_members(part, read, options.max_image_bytes, large, options.kept_columns)
+    return samples_of_members(part, read, options.max_image_bytes, large, options.keep)
 
 
 def _read_spans(

@@ -94,7 +94,7 @@ def plan_archives(
     suffixes = Counter(suffix for groups in found.tars for held in groups for suffix in held.members)
     for tar, groups in zip(tars, found.tars, strict=True):
         images = [held for held in groups if held.image]
-        tar.members = [_member(held, keep=bool(options.kept_columns)) for held in images]
+        tar.members = [_member(held, keep=bool(options.keep)) for held in images]
         findings.leave_out("special_member", tar.archive.special, place=tar.entry.url)
         counted = suffixes if rule is None else Counter(suffix for held in groups for suffix in held.members)
         count_members(groups, counted, tar.entry.url, findings)
@@ -104,7 +104,7 @@ def plan_archives(
     report_scattered(found, findings)
     report_labels(tars, found, options, findings)
     if rule is None:
-        check_metadata(tars, options.kept_columns, store, findings)
+        check_metadata(tars, options.keep, store, findings)
     shards = [Shard.of_object(tar.entry, "webdataset", tar.members) for tar in tars if tar.members]
     return Planned(shards, key_rule=found.rule)
 
