@@ -115,11 +115,9 @@ def test_so_it_is_where_no_digest_guards_it(output: Path, kind: str, places: ran
             continue  # an audit, which is three times slower, sees no more of it
         if not problems(output):
             found = decode(changed)
-            if kind == "run":
-                found, expected = ({k: v for k, v in it.items() if k not in UNPROVED} for it in (found, content))
-                assert found == expected, at
-            else:
-                assert found == content, at
+            if kind == "run":  # a key of another name is read by nobody
+                found = content | {key: found.get(key) for key in content if key not in UNPROVED}
+            assert found == content, at
 
 
 def _is_read_as(plan: Plan, output: Path) -> bool:
