@@ -33,6 +33,7 @@ _COLUMNS = {
     "index": "position of the image in its shard, from 0",
     "width": "of the image in pixels, upright; null if it could not be decoded",
     "height": "as `width`",
+    "brightness": "mean luma of the image, 0-255",
     "status": "`ok` or `error`",
     "error": "code, text and finding; null without an error",
     "mask": "PNG of class indices, or the path of a TIFF; null if the image could not be segmented",

@@ -29,8 +29,8 @@ class KeepOptions(_Options):
         names = tuple(name.strip() for text in value for name in text.split(","))
         if "" in names:
             raise ValueError("keep: a name of a column is empty")
-        if ":brightness" in names:
-            raise ValueError("keep: ':brightness' is measured without it: segment score OUTPUT --by brightness")
+        if odd := next((name for name in names if name.startswith(":")), None):
+            raise ValueError(f"keep: {odd!r} is no column; brightness is measured of every image without it")
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"keep names {twice[0]!r} twice")
         return names

@@ -148,5 +148,5 @@ class RunFolder:
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:
-    """Serialise `run.json` or `_SUCCESS`: keys sorted, one per line."""
+    """Serialise `run.json`, `_SUCCESS` or `summary.json`: keys sorted, one per line."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

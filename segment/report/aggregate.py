@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from segment.models.card import Convention, ModelCard
 from segment.output.error_rate import too_many_errors
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
+from segment.output.run_folder import to_json
 from segment.output.tables import ShardStats, StatsSum, merge, to_parquet
 from segment.report.certain_images import Certainty, read_certainty
 from segment.report.error_examples import ErrorExample, read_error_examples
@@ -38,7 +38,6 @@ class RunReport:
     Attributes:
         output: URL of the output prefix.
         run: `run.json`.
-        card: of the model.
         planned: planned images by shard.
         shards: statistics by shard with a committed part, in plan order.
         total: their sum.
@@ -244,22 +243,18 @@ def _statistics(
     """Read the statistics of every shard with a committed part, in plan order; remove vanished parts from `parts`."""
     planned = plan.parts_by_shard()
 
-    def of_shard(shard: str) -> ShardStats | None:
+    def read(place: tuple[str, str | None]) -> ShardStats | None:
+        shard, part = place
         with suppress(FileNotFoundError):  # reopened meanwhile
-            return ledger.stats_of(shard)
+            return ledger.part_stats(shard, part, classes, fingerprint) if part else ledger.stats_of(shard)
         return None
 
-    def of_part(place: tuple[str, str]) -> ShardStats | None:
-        with suppress(FileNotFoundError):
-            return ledger.part_stats(*place, classes, fingerprint)
-        return None
-
-    closed = [shard for shard in planned if shard in finished]
-    of_closed = zip(closed, in_order(of_shard, closed, name="stats"), strict=True)
-    found = {shard: stats for shard, stats in of_closed if stats}
+    closed = [(shard, None) for shard in planned if shard in finished]
+    stored = in_order(read, closed, name="stats")
+    found = {shard: stats for (shard, _), stats in zip(closed, stored, strict=True) if stats}
     begun = [(shard, part) for shard in planned if shard not in found for part in planned[shard] if part in parts]
     sums: dict[str, StatsSum] = {}
-    for (shard, part), stats in zip(begun, in_order(of_part, begun, name="fold"), strict=True):
+    for (shard, part), stats in zip(begun, in_order(read, begun, name="fold"), strict=True):
         if stats is None:
             parts.remove(part)
         else:
@@ -318,8 +313,7 @@ def write_report(ledger: Ledger, report: RunReport) -> None:
     """Write `report/classes.parquet`, `report/shards.parquet` and `report/summary.json`."""
     for name, table in (("classes", classes_table(report)), ("shards", shards_table(report))):
         ledger.write_object(f"report/{name}.parquet", to_parquet(table), len(table))
-    summary = json.dumps(report.summary(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    ledger.write_object("report/summary.json", summary.encode())
+    ledger.write_object("report/summary.json", to_json(report.summary()))
 
 
 def _nullable(values: np.ndarray[Any, np.dtype[np.float64]]) -> pa.Array:

@@ -106,7 +106,7 @@ def test_metadata_is_kept(items: list[Item], tmp_path: Path) -> None:
     path = tar(tmp_path / "in.tar", (items[0].name, items[0].image), (f"{items[0].stem}.json", held))
     rows = rows_of(segment.ImageSource(path, keep=["speed", "weather"]))
     assert [row["meta"] for row in rows] == [{"speed": "30", "weather": "fog"}]
-    with pytest.raises(UsageError, match="ImageSource keeps what comes with the input"):
+    with pytest.raises(UsageError, match="brightness is measured of every image"):
         segment.ImageSource(path, keep=[":brightness"])
 
 

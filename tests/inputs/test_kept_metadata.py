@@ -27,13 +27,12 @@ from segment.output.ledger import Ledger
 from segment.output.mask_columns import MASKS_SCHEMA, ExtraColumns
 from segment.output.plan import Plan
 from segment.output.remarks import remark_lines
-from segment.pipeline.stages import mean_luma, row_meta
-from segment.runs.resolve import check_options
+from segment.pipeline.stages import mean_luma
 from segment.scores.image_counts import ImageCounts
 from segment.scores.slices import Groups, kept_name, slices_by
 from segment.store.client import Store
 from segment.store.urls import masked_text
-from tests.runs import CARD, Outcome, Place, png, scene
+from tests.runs import Outcome, Place, png, scene
 from tests.tars import find, refusal, samples, tar
 
 SECRET = "0123abcdSECRET"
@@ -101,7 +100,7 @@ def test_metadata_goes_from_the_input_to_scores_by_slice(write: Any, tmp_path: P
     names = [name.replace("video", "info.video") if write is as_parquet else name for name in KEEP]
     if write is as_list:  # a value of a nested object is a column of its own there
         names[3] = "source"
-    outcome = place.run(**write(place), keep=(*names, ":brightness"))
+    outcome = place.run(**write(place), keep=tuple(names))
     expected = [dict(zip(names, meta.values(), strict=True)) for meta in META]
     if write is as_list:
         expected[1]["source"] = "https://h/a.png?id=7"  # as lists read objects with a path
@@ -110,7 +109,7 @@ def test_metadata_goes_from_the_input_to_scores_by_slice(write: Any, tmp_path: P
     check_told(outcome)
     for n, row in enumerate(outcome.all_rows):
         luma = scene(n)[0] @ [0.299, 0.587, 0.114]
-        assert float(row["meta"]["brightness"]) == pytest.approx(luma.mean(), abs=0.051)
+        assert row["brightness"] == pytest.approx(luma.mean(), rel=1e-6)
     assert not audit_run(Ledger(Store(), str(place.output)), deep=True).problems
     holding = [path for path in place.output.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert holding == []
@@ -144,7 +143,7 @@ def test_other_values_to_keep_are_another_run(tmp_path: Path) -> None:
         place.run(**given, keep=("weather",))
     with pytest.raises(UsageError, match="the run keeps no such metadata"):
         api.score(place.output, by="meta:weather")
-    with pytest.raises(UsageError, match="metadata of the input, and brightness, are there only if the run keeps them"):
+    with pytest.raises(UsageError, match="metadata of the input is there only if the run keeps it"):
         api.score(place.output, by="weather")
 
 
@@ -270,12 +269,17 @@ def test_update_sees_other_values_of_a_list(tmp_path: Path) -> None:
     assert [member.meta for part in found.parts for member in part.members] == [("rain",)]
 
 
-def test_brightness_is_of_rgb_images_as_a_whole(tmp_path: Path) -> None:
-    job = Place(tmp_path).job(keep=(":brightness",))
-    check_options(job, CARD)
-    banded = CARD.model_copy(update={"input": CARD.input.model_copy(update={"bands": (1, 2, 4)})})
-    with pytest.raises(UsageError, match="in tiles or of other bands than RGB"):
-        check_options(job, banded)
+def test_scores_by_brightness_need_no_option(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    brightness = [row["brightness"] for row in place.run(**as_list(place)).all_rows]
+    low, high = sorted(brightness)[1] + 0.01, sorted(brightness)[2] + 0.01
+    found = api.score(place.output, by=f"brightness:{low:.2f},{high:.2f}", resamples=20)
+    assert [one.images for one in found.slices.values()] == [2, 1, 1]
+    assert sum(one.images for one in api.score(place.output, by="brightness", resamples=0).slices.values()) == 4
+    with pytest.raises(UsageError, match="no bounds"):
+        api.score(place.output, by="brightness:dark")
+    with pytest.raises(UsageError, match="says nothing about what is taken from an id"):
+        api.score(place.output, group_by="brightness")
 
 
 def test_a_row_that_was_not_read_has_no_metadata() -> None:
@@ -285,20 +289,21 @@ def test_a_row_that_was_not_read_has_no_metadata() -> None:
 
 def test_options() -> None:
     assert InputOptions(keep=("a, b", "c")).keep == ("a", "b", "c")
-    assert InputOptions(keep=("a", ":brightness")).kept_columns == ("a",)
     for wrong, why in (
         (("a,",), "empty"),
         (("a", "a"), "twice"),
-        ((":row",), ":brightness"),
-        (("brightness", ":brightness"), "twice"),
+        ((":row",), "is no column"),
+        ((":brightness",), "measured of every image without it"),
     ):
         with pytest.raises(ValueError, match=why):
             InputOptions(keep=wrong)
-    assert row_meta(("a", ":brightness", "b"), ("1", "2"), 3.0) == ("1", "3.0", "2")
-    assert row_meta(("a", ":brightness"), ("1",), None) == ("1", None)
-    assert row_meta(("a", ":brightness"), (), 3.0) == (None, "3.0")
-    assert row_meta((), (), None) == ()
-    assert mean_luma(np.full((4, 5, 3), (255, 0, 0), np.uint8)) == 76.2
+
+
+def test_brightness_is_the_mean_luma() -> None:
+    assert mean_luma(np.full((4, 5, 3), (255, 0, 0), np.uint8)) == pytest.approx(0.299 * 255)
+    large = np.random.default_rng(2).integers(0, 256, (1300, 1700, 3), dtype=np.uint8)
+    assert mean_luma(large) == pytest.approx((large[::2, ::2] @ [0.299, 0.587, 0.114]).mean())
+    assert mean_luma(large[:1024, :1024]) == pytest.approx((large[:1024, :1024] @ [0.299, 0.587, 0.114]).mean())
 
 
 def counts_with(**meta: list[str | None]) -> ImageCounts:

@@ -36,7 +36,8 @@ from tests.runs import CARD, CLASSES, png, scene
 # As in DESIGN.md, section 7.
 DOCUMENTED_MASKS = {
     "id": "string", "uri": "string", "shard": "string", "part": "string", "index": "int32", "width": "int32",
-    "height": "int32", "status": "string", "error": "string", "mask": "struct<bytes: binary, path: string>",
+    "height": "int32", "brightness": "float", "status": "string", "error": "string",
+    "mask": "struct<bytes: binary, path: string>",
     "confusion": "struct<cell: list<int32>, count: list<int64>>", "pixel_accuracy": "double", "miou": "double",
 }  # fmt: skip
 DOCUMENTED_STATS = {
@@ -85,7 +86,7 @@ def test_the_masks_schema_is_the_documented_one() -> None:
     found = pq.read_schema(io.BytesIO(written(ROWS)))
     assert {field.name: plain(field.type) for field in found} == DOCUMENTED_MASKS
     nullable = {field.name for field in found if field.nullable}
-    assert nullable == {"width", "height", "error", "mask", "confusion", "pixel_accuracy", "miou"}
+    assert nullable == {"width", "height", "brightness", "error", "mask", "confusion", "pixel_accuracy", "miou"}
 
 
 def test_rows_come_back_as_they_were() -> None:
@@ -130,7 +131,7 @@ def test_hugging_face_datasets_opens_it(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_footer_says_whose_part_it_is() -> None:
     metadata = json.loads(pq.read_schema(io.BytesIO(written(ROWS))).metadata[b"segment"])
-    assert metadata == {"format": 4, "part": "abc-000000-000008", "rows": 8, "fingerprint": "f" * 64}
+    assert metadata == {"format": 5, "part": "abc-000000-000008", "rows": 8, "fingerprint": "f" * 64}
 
 
 def test_one_row_group_and_masks_stored_as_they_are() -> None:

@@ -31,7 +31,7 @@ from tests.reliability.tampering import Rows, change_json, change_rows, give, le
 from tests.runs import CARD, CARD_TOML, Notes, Place, png, scene
 
 OPTIONS: dict[str, Any] = {
-    "keep": ("weather", ":brightness"),
+    "keep": ("weather",),
     "confidence": "maximum",
     "confidence_maps": True,
     "probabilities": ("Road", 2),
@@ -98,7 +98,8 @@ WAYS: dict[str, Callable[[Rows], Any]] = {
     "no boundary": give(boundary=None),
     "two kept values": swap("meta"),
     "another kept value": give_in("meta", weather="fog"),
-    "a brightness that is none": give_in("meta", brightness="fog"),
+    "a brightness that is none": give(brightness=256.0),
+    "a brightness below 0": give(brightness=-1.0),
     "no kept values": give(meta=None),
     "a size below 0": give(width=-5, height=-5, status="error", error="undecodable: x", confusion=None, miou=None,
         pixel_accuracy=None, mask=None, confidence=None, probabilities=None, mean_confidence=None,

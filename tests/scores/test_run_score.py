@@ -382,8 +382,8 @@ def test_the_command_knows_the_conventions_of_a_card() -> None:
 @pytest.mark.parametrize(
     ("by", "words"),
     [
-        ("sequence", "nothing about what is taken from an id: write 'size', 'label:CLASS', 'folder', or a regular"),
-        ("brightness", "the run keeps them (segment run --keep NAME, --keep :brightness)"),
+        ("sequence", "nothing about what is taken from an id: write 'size', 'brightness', 'label:CLASS', 'folder', or"),
+        ("weather", "the run keeps it (segment run --keep NAME)"),
         ("(", "is no regular expression"),
         ("(zz)", "no id of an image matches; the first is 'b/x/1.png'"),
     ],
