@@ -48,7 +48,10 @@ class InvalidJob(UsageError):
 
     def __init__(self, wrong: Mapping[str, str], where: str = "job") -> None:
         super().__init__(f"{where}:\n{as_lines(wrong)}")
-        self.wrong = wrong
+        self.wrong, self._where = wrong, where
+
+    def __reduce__(self) -> tuple[type[InvalidJob], tuple[Mapping[str, str], str]]:
+        return InvalidJob, (self.wrong, self._where)
 
 
 class InputOptions(KeepOptions):
@@ -113,8 +116,10 @@ class InputOptions(KeepOptions):
     @staticmethod
     def of_run(run: Mapping[str, Any]) -> InputOptions:
         """Return the options that `run.json` records."""
-        given = run["contract"]["input"]
-        return InputOptions(**{name: value for name, value in given.items() if name in InputOptions.model_fields})
+        given = {name: value for name, value in run["contract"]["input"].items() if name in InputOptions.model_fields}
+        if "keep" in given:  # up to format 4 brightness was among it
+            given["keep"] = [name for name in given["keep"] if name != ":brightness"]
+        return InputOptions(**given)
 
     @model_validator(mode="after")
     def _one_selection(self) -> Self:

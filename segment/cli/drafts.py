@@ -90,7 +90,7 @@ def draft_model(
     remaps = [f" --label-remap {argument(f'{value}={meant}')}" for value, meant in found.label_remap.items()]
     is_long = len(remaps) > _MOST_FLAGS
     scored = f" --labels {argument(labels)}{'' if is_long else ''.join(remaps)}" if labels else ""
-    how = " and this label_remap in a job file" * is_long
+    how = " and your label_remap in a job file" * is_long
     say(f"note: run it by `segment run {given} OUTPUT --model {card}{scored}`{how}", err=True)
 
 

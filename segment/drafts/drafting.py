@@ -114,7 +114,8 @@ def draft_card(
         except UsageError as error:
             raise UsageError(f"{error}\nWithout --labels the card is drafted, and holds guesses") from None
         draft = decided(draft, checked)
-        remap = remap or dict(checked.found.best.reading.labels.remap)
+        if checked.found.over_chance.matters:
+            remap = remap or dict(checked.found.best.reading.labels.remap)
         text, card = _card(draft, url, named)
         pictures = _labelled_pictures(checked, card, job)
         trial = _trial(card, weights, pictures, size)

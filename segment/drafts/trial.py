@@ -23,6 +23,7 @@ from segment.store.names import basename, is_image, shown
 from segment.store.urls import to_url
 
 MOST_IMAGES = 3
+_COLOURS, _WHOLE = 3, 255  # channels of a picture; sum of probabilities in 8 bits
 _MAX_PIXELS = 100_000_000
 NamedImage = tuple[str, NDArray[np.uint8]]
 
@@ -114,14 +115,17 @@ def _tried(card: ModelCard, weights: Weights, images: Sequence[NamedImage], name
         tried.append(Tried(title, pixels, restore_mask(masks[-1], card.input, (pixels.shape[0], pixels.shape[1]))))
     seen = frozenset(int(number) for mask in masks for number in np.unique(mask))
     is_picture = (
-        len(card.classes) == 3 and isinstance(session, GraphSession) and _is_picture(session.raw(generated[:1]))
+        len(card.classes) == _COLOURS and isinstance(session, GraphSession) and _is_picture(session.raw(generated[:1]))
     )
     on = f"{runtime.name}, {runtime.precision}"
     return Trial(on, tuple(tried), tuple(_remarks(tried, card)), seen, is_picture)
 
 
 def _is_picture(numbers: NDArray[np.float32]) -> bool:
-    """Whether numbers could be colours, and are not just 0 and 1, as exact scores are."""
+    """Whether numbers could be colours, and are neither just 0 and 1, as exact scores are, nor shares of 255."""
+    sums = [numbers.sum(axis=axis) for axis, size in enumerate(numbers.shape) if size == _COLOURS]
+    if any(np.abs(total - _WHOLE).max() <= _COLOURS for total in sums):  # each is rounded
+        return False
     return bool((numbers == np.rint(numbers)).all() and numbers.min() >= 0 and 1 < numbers.max() <= 255)
 
 

@@ -12,7 +12,8 @@ from segment.inputs.metadata import Values, json_values
 from segment.store.bounds import MOST_JSON
 from segment.store.client import Entry
 
-ShardFormat = Literal["files", "webdataset", "parquet"]
+ShardFormat = Literal["files", "webdataset", "webdataset-index", "parquet"]
+TARS: tuple[ShardFormat, ...] = ("webdataset", "webdataset-index")  # indexed by their headers; by a file beside them
 
 # Where keys of tar members end. `first`: at the first dot. `image`: before the suffix that an option names. `number`:
 # after the last part of an image's name that holds a digit. `last`: before the last suffix of an image's name.
@@ -102,7 +103,7 @@ class Part:
             labels.
         start, stop: range of image positions within the shard, stop exclusive.
         row_group: for Parquet the row group that holds the range (a part never spans two), else -1.
-        members: one per image for `files` and `webdataset`; empty for Parquet.
+        members: one per image for files and tars; empty for Parquet.
     """
 
     id: str
@@ -229,7 +230,7 @@ def samples_of_members(
         )
         usable = checked[2] in SEGMENTED
         sample = Sample(member.id, image_uri(part, member.id, member.image), index, *checked, meta=member.meta)
-        if usable and keep and part.format == "webdataset":
+        if usable and keep and part.format in TARS:
             values, remarks = json_values(keep, read.get(member.meta_span, b"") if member.meta_span else None)
             sample = replace(sample, meta=values, remarks=remarks)
         samples.append(replace(sample, large_image=image, large_label=label) if usable else sample)

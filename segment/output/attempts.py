@@ -83,9 +83,9 @@ class Attempt:
             began: float = process.create_time()
         except (psutil.Error, LookupError, TypeError, ValueError):
             return False
-        if process.pid == os.getpid():  # of another thread, or its end could not be written
-            return None
-        return began <= datetime.datetime.fromisoformat(self.facts["began"]).timestamp() + 1.0
+        if began > datetime.datetime.fromisoformat(self.facts["began"]).timestamp() + 1.0:
+            return False
+        return None if process.pid == os.getpid() else True  # of another thread, or its end could not be written
 
     @property
     def driver_in_words(self) -> str:
@@ -96,8 +96,12 @@ class Attempt:
 
 def _here() -> dict[str, Any]:
     """Return what two processes share if one can see the other by its number."""
-    space = Path("/proc/self/ns/pid")
-    return {"host": socket.gethostname(), "pid_namespace": space.stat().st_ino if space.exists() else None}
+    space, boot = Path("/proc/self/ns/pid"), Path("/proc/sys/kernel/random/boot_id")
+    return {
+        "host": socket.gethostname(),
+        "boot": boot.read_text().strip() if boot.exists() else None,
+        "pid_namespace": space.stat().st_ino if space.exists() else None,
+    }
 
 
 def read_attempts(ledger: Ledger) -> list[Attempt]:

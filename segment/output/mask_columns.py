@@ -99,7 +99,8 @@ class ExtraColumns:
         contract = run["contract"]
         wanted = contract.get("confidence") or {"measure": None, "maps": False}
         extras = Extras(wanted["measure"], tuple(contract.get("probabilities", ())))
-        keep, boundary = contract["input"].get("keep", ()), "boundary" in contract
+        keep = [name.removeprefix(":") for name in contract["input"].get("keep", ())]  # `:brightness` up to format 4
+        boundary = "boundary" in contract
         return ExtraColumns.of(extras, wanted["maps"], card, keep=keep, boundary=boundary)
 
     @property

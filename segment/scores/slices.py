@@ -83,11 +83,11 @@ def kept_name(by: str, kept: Iterable[str], option: str) -> str | None:
     """
     if by in (FOLDER, SIZE) or by.startswith(LABEL):
         return None
-    if option == "by" and by.partition(":")[0] == BRIGHTNESS[1:]:
-        return BRIGHTNESS
     known, name = list(kept), by.removeprefix(META)
     if found := name_in(by, known):
         return found
+    if option == "by" and by.partition(":")[0] == BRIGHTNESS[1:]:
+        return BRIGHTNESS
     if by.startswith(META) or (known and "(" not in by):
         raise UsageError(
             f"{option} = {by!r}: the run keeps no such metadata (segment run --keep)."
@@ -133,7 +133,8 @@ def _ranges(bounds: Sequence[str]) -> list[str]:
 def _ranges_of_numbers(by: str, name: str, text: str) -> _Ranges:
     limits = text.split(",")
     if not _are_numbers(limits) or [*map(float, limits)] != sorted({*map(float, limits)}):
-        raise UsageError(f"by = {by!r}: {text!r} are no bounds; give ascending numbers, as --by '{name}:30,60'")
+        example = f"{name.removeprefix(BRIGHTNESS[0])}:30,60"
+        raise UsageError(f"by = {by!r}: {text!r} are no bounds; give ascending numbers, as --by {example!r}")
 
     def read(counts: ImageCounts) -> NDArray[np.float64]:
         values = counts.meta[name].to_pylist()

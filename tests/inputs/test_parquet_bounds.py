@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from segment.inputs.parts import Sample
 from segment.inputs.reads import read_ids, read_part
 from segment.job import InputOptions
 from segment.store.client import Store
-from tests.bombs import lying_footer, shared_values, table_file
+from tests.bombs import lying_footer, shared_values, table_file, varint
 from tests.runs import png, scene
 
 MIB = 1 << 20
@@ -205,6 +206,35 @@ def test_usual_headers_mean_at_one_stroke_what_they_mean_field_by_field(
         with monkeypatch.context() as patch:
             patch.setattr("segment.inputs.parquet.pages._USUAL", re.compile(b"(?!)"))
             assert [measured(one) for one in changed] == at_one_stroke
+
+
+ROWS = bytes.fromhex(
+    "2c1502150015061506 00 00".replace(" ", "")
+)  # one row, plain; the end of a header without a checksum
+UNLIKE = {
+    "packed bytes of more than 32 bits": b"\x15\x00\x15\x02\x15" + varint(2 * (2**32 + 60)) + ROWS,
+    "packed bytes told twice": b"\x15\x00\x15\x02\x15\x78\x05\x06\x02" + ROWS,
+    "unpacked bytes of 64 bits": b"\x15\x00\x16\x02\x15\x78" + ROWS,
+    "a field whose number is cut to another": b"\x15\x00\x15\x02\x15\x78\x05" + varint(2 * 65539) + b"\x02" + ROWS,
+    "an encoding of 33 bits": b"\x15\x00\x15\x02\x15\x78\x2c\x15\x02\x15" + varint(2 * (2**32 + 8)) + ROWS[5:],
+}
+
+
+@pytest.mark.parametrize("what", UNLIKE)
+def test_what_pyarrow_reads_otherwise_is_damage(what: str) -> None:
+    """A page could hide behind it: pyarrow cuts numbers, and leaves out fields of another type."""
+    with pytest.raises(PageError):
+        column_size(UNLIKE[what] + bytes(300))
+    assert column_size(b"\x15\x00\x15\x02\x15\x78" + ROWS + bytes(60)).unpacked == 4
+
+
+def test_a_long_header_takes_little_memory() -> None:
+    header = b"\x15\x00\x15\x02\x15\x78\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x1c" + b"\x11" * (4 << 20)
+    tracemalloc.start()
+    with pytest.raises(PageError):
+        column_size(header)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
 
 
 def measured(column: bytes | bytearray) -> Any:

@@ -30,6 +30,21 @@ def enlarged(scores: NDArray[np.float32], target: tuple[int, int], precision: st
     return np.array(compiled(scores)[0])
 
 
+def test_many_wide_scores_are_enlarged_class_by_class() -> None:
+    """All classes at once would take two copies of scores that are as wide as the mask."""
+    parameter = ops.parameter([1, 150, 128, 128], np.float32)
+    enlarging = enlarging_of((128, 128), (1024, 1024), "half_pixel")
+    assert enlarging
+    axes: list[int] = []
+
+    def outputs(band: Any, axis: int) -> list[Any]:
+        axes.append(axis)
+        return [band]
+
+    enlarged_outputs(SmallScores(parameter.output(0), enlarging), outputs, "f32")
+    assert set(axes) == {1}
+
+
 @pytest.mark.parametrize("size", [(1, 5, 9, 7), (2, 21, 33, 33), (1, 1, 4, 6)])
 @pytest.mark.parametrize("target", [(120, 110), (513, 500)])
 @pytest.mark.parametrize("steps", [(), (lambda scores: ops.round(scores, "half_to_even"),)], ids=["plain", "rounded"])

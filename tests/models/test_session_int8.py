@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from segment.models.card import ModelCard
-from segment.models.sessions import Runtime, onnxruntime, open_session
+from segment.models.sessions import Runtime, cpu, onnxruntime, open_session
+from tests.calls import ROOT
 from tests.graphs import as_weights
 from tests.models.test_session_grey import card_of as grey_card
 from tests.models.test_session_grey import luma
@@ -225,24 +229,62 @@ def adding_bytes() -> bytes:
     return bytes(made.SerializeToString())
 
 
+def adding_card() -> ModelCard:
+    card = card_of()
+    classes = card.classes.model_copy(update={"names": ("more", "less"), "palette": card.classes.palette[:2]})
+    output = card.output.model_copy(update={"kind": "logits", "layout": "NCHW"})
+    return card.model_copy(update={"classes": classes, "output": output})
+
+
 @pytest.mark.parametrize(
-    ("flags", "option"), [({"avx2"}, "1"), (set(), "1"), ({"avx512_vnni"}, None), ({"avx2", "avx_vnni"}, None)]
+    ("flags", "option"), [({"avx2"}, "1"), (set(), None), ({"avx512_vnni"}, None), ({"avx2", "avx_vnni"}, None)]
 )
 def test_sums_of_int8_are_exact_without_vnni(
     flags: set[str], option: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a CPU has VNNI, only the option shows what would happen without."""
-    card = card_of()
-    classes = card.classes.model_copy(update={"names": ("more", "less"), "palette": card.classes.palette[:2]})
-    output = card.output.model_copy(update={"kind": "logits", "layout": "NCHW"})
-    card, images = card.model_copy(update={"classes": classes, "output": output}), noise()
+    card, images = adding_card(), noise()
     expected = np.round(images[..., :2].sum(axis=3, dtype=np.int64) * 127 / 300) < 150
     assert 0.1 < expected.mean() < 0.9
     assert np.array_equal(opened(card, adding_bytes(), ORT).predict(images).masks, expected)
-    monkeypatch.setattr(onnxruntime, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset(flags))
     if option:
         assert np.array_equal(opened(card, adding_bytes(), ORT).predict(images).masks, expected)
         assert onnxruntime._options(1).get_session_config_entry("session.x64quantprecision") == option
     else:
         with pytest.raises(RuntimeError, match="x64quantprecision"):
             onnxruntime._options(1).get_session_config_entry("session.x64quantprecision")
+
+
+def test_openvino_is_exact_without_vnni() -> None:
+    """In a process whose openvino uses no VNNI; a float layer comes first, as no first layer has such sums."""
+    code = """
+import numpy as np
+from onnx import helper, numpy_helper, load_model_from_string
+from segment.models.sessions import cpu
+from tests.models.test_session_int8 import OPENVINO, adding_bytes, adding_card, noise, opened
+model = load_model_from_string(adding_bytes())
+graph = model.graph
+graph.node[0].input[0], graph.node[0].input[1], graph.node[1].input[1] = "x2", "two", "two"
+for node in graph.node:
+    if node.op_type == "DequantizeLinear" and node.input[0] == "bias":
+        node.input[1] = "two"
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[1] == "scale":
+        node.input[1] = "scale2"
+double = 2 * np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+new = {"two": np.float32(2), "scale2": np.float32(600), "k": double}
+graph.initializer.extend([numpy_helper.from_array(np.asarray(value), name) for name, value in new.items()])
+graph.node.insert(0, helper.make_node("Conv", ["x", "k"], ["x2"]))
+for flags in ({"avx2"}, {"avx512_vnni"}):
+    cpu.cpu_flags = lambda: frozenset(flags)
+    found = opened(adding_card(), model.SerializeToString(), OPENVINO).predict(noise()).masks
+    expected = np.round(noise()[..., :2].sum(axis=3, dtype=np.int64) * 127 / 300) < 150
+    print(np.count_nonzero(found != expected))
+"""
+    env = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=300
+    )
+    exact, saturated = map(int, ended.stdout.split())
+    assert exact == 0
+    assert saturated > 50 or "avx2" not in cpu.cpu_flags()  # so that the first figure means something

@@ -45,3 +45,10 @@ def dies(*, note: Note, loading: object) -> None:
 
 def fails(kind: type[Exception], *, note: Note, loading: object) -> None:
     raise kind("why")
+
+
+def raises_unpicklable(*, note: Note, loading: object) -> None:
+    class Local(Exception):
+        pass
+
+    raise Local("cannot be pickled")

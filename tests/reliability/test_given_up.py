@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper
 
+from segment.drafts.drafting import draft_card
 from segment.engines.pool import Pool
 from segment.engines.ray_heartbeats import WorkerHealth
 from segment.engines.ray_watchdog import Watchdog
@@ -34,7 +37,7 @@ from tests.graphs import colour_classifier
 from tests.here import call_apart
 from tests.reliability import calls_apart
 from tests.reliability.trouble import assert_sound, run_process, street, trouble_in_children
-from tests.runs import CARD, Place, png, read_rows, scene
+from tests.runs import CARD, CARD_TOML, Place, png, read_rows, scene
 from tests.tflites import Node, Tensor, described, tflite
 
 
@@ -116,7 +119,8 @@ def endless(path: Path, how: str) -> Path:
         steps = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Neg", ["x"], ["y"])]
         types = {"i": TensorProto.INT64, "go": TensorProto.BOOL, "x": TensorProto.FLOAT,
                  "on": TensorProto.BOOL, "y": TensorProto.FLOAT}  # fmt: skip
-        values = [helper.make_tensor_value_info(name, kind, None) for name, kind in types.items()]
+        shapes = {"i": [], "go": [], "on": []}
+        values = [helper.make_tensor_value_info(name, kind, shapes.get(name)) for name, kind in types.items()]
         body = helper.make_graph(steps, "body", values[:3], values[3:])
         graph.initializer.extend([helper.make_tensor("n", TensorProto.INT64, [], [1 << 40]),
                                   helper.make_tensor("yes", TensorProto.BOOL, [], [True])])  # fmt: skip
@@ -160,9 +164,37 @@ def test_a_process_for_a_model_ends_with_the_one_that_started_it() -> None:
         assert child.name.isdigit()
         process.kill()
     deadline = time.monotonic() + 60
-    while child.exists() and "zombie" not in (child / "status").read_text():
+    while is_running(child):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_errors_of_a_job_come_back_from_the_process(tmp_path: Path) -> None:
+    """As any error of ours; one that cannot be pickled comes as its text."""
+    (tmp_path / "m.onnx").write_bytes(colour_classifier(CARD))
+    with pytest.raises(UsageError, match="text that is not empty"):
+        call_apart(partial(draft_card, labels=str(tmp_path)), str(tmp_path / "m.onnx"), "", note=print)
+    with pytest.raises(RuntimeError, match="cannot be pickled"):
+        call_apart(calls_apart.raises_unpicklable, note=print)
+
+
+def test_a_card_may_come_by_a_pipe(tmp_path: Path) -> None:
+    card = tmp_path / "c.toml"
+    card.write_text(CARD_TOML)
+    command = [sys.executable, "-m", "segment", "check", str(tmp_path), "--labels", str(tmp_path), "--model"]
+    ended = [
+        subprocess.run([*command, name], input=card.read_bytes(), cwd=ROOT, capture_output=True, check=False)
+        for name in ("/dev/stdin", str(card))
+    ]
+    assert [one.returncode for one in ended] == [2, 2]
+    assert ended[0].stderr == ended[1].stderr
+
+
+def is_running(process: Path) -> bool:
+    """Whether a process, given as its folder of /proc, runs; it may end meanwhile."""
+    with suppress(OSError):
+        return "zombie" not in (process / "status").read_text()
+    return False
 
 
 @pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
@@ -236,6 +268,6 @@ def test_a_process_that_ends_by_itself_leaves_none_behind() -> None:
     )
     child = Path("/proc") / ended.stdout.strip()
     deadline = time.monotonic() + 10
-    while child.exists() and "zombie" not in (child / "status").read_text():
+    while is_running(child):
         assert time.monotonic() < deadline
         time.sleep(0.02)

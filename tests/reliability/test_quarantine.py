@@ -51,7 +51,7 @@ def assert_one_row_killed(place: Place) -> None:
     (killed,) = [row for row in found if row["status"] == "error"]
     assert killed["id"] == "2-killer.png"
     sound = next(row for row in wanted if row["id"] == "2-killer.png")
-    nothing = dict.fromkeys(["width", "height", "mask", "confusion", "pixel_accuracy", "miou"])
+    nothing = dict.fromkeys(["width", "height", "brightness", "mask", "confusion", "pixel_accuracy", "miou"])
     assert killed == {**sound, **nothing, "status": "error", "error": KILLED}
     assert [row for row in found if row != killed] == [row for row in wanted if row != sound]
     part = holding(calm, "2-killer.png").relative_to(calm).as_posix()

@@ -13,30 +13,42 @@ from typing import Any, NamedTuple
 
 _MOST_PAGES = 1 << 18  # of a column in a row group
 _MOST_DEPTH = 8  # of structs in a header; four are in use
+_MOST_FIELD = (1 << 15) - 1  # number of a field
 _PADDING = 128  # bytes that pyarrow may read beyond a column, as old writers declare too few
 
 # Of the fields of a page's header: their numbers, by the Thrift definition of Parquet.
 _KIND, _UNPACKED, _PACKED, _DATA, _DATA_V2 = 1, 2, 3, 5, 8
 _VALUES = 1
-_IS_DICTIONARY = 2  # a kind of page
+_IS_DATA, _IS_DICTIONARY, _IS_DATA_V2 = 0, 2, 3  # kinds of pages
+_ROWS = {_IS_DATA: _DATA, _IS_DATA_V2: _DATA_V2}  # by kind, what tells about its rows
 _ENCODING = {_DATA: 2, _DATA_V2: 4}
 _SHARING = (2, 8)  # encodings by which rows share the values of the dictionary
 _CONTINUING = 7  # an encoding by which a value begins as the one before
 _LEAST_BYTES = 4  # of a value, of which a page may hold millions in a few bytes
 
-_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12  # types of Thrift
+_TRUE, _FALSE, _BYTE, _INT32, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = (
+    1,
+    2,
+    3,
+    5,
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+)  # of Thrift
 
 # The header that pyarrow writes, found at one stroke, as each page of a run is looked at: kind, bytes unpacked and
-# packed, checksum; then of a dictionary whether it is sorted, or of rows their number, encoding, statistics. Any other
-# is read field by field. Numbers have at most 35 bits here, and texts 127 bytes, each behind its length.
-_NUMBER = rb"[\x80-\xff]{0,4}[\x00-\x7f]"
+# packed, maybe a checksum; then of a dictionary whether it is sorted, or of rows their number, encoding and statistics.
+# Any other is read field by field. Numbers have 32 bits here, and texts at most 127 bytes, each behind its length.
+_NUMBER = rb"(?:[\x80-\xff]{0,3}[\x00-\x7f]|[\x80-\xff]{4}[\x00-\x0f])"
 _TEXT = b"(?:" + b"|".join(re.escape(bytes([size])) + b".{%d}" % size for size in range(128)) + b")"
 _STATISTICS = rb"(?:[\x18\x28\x38\x48\x58]" + _TEXT + rb"|[\x16\x26\x36\x46]" + _NUMBER + rb"|[\x11\x12\x21\x22])*\x00"
-_ROWS = rb"\x1c\x15(%s)\x15(%s)\x15%s\x15%s(?:\x1c%s)?\x00" % (*[_NUMBER] * 4, _STATISTICS)
-_VALUES_OF_ROWS = rb"\x3c\x15%s\x15%s[\x11\x12]?\x00" % (_NUMBER, _NUMBER)
-_USUAL = re.compile(
-    rb"\x15(%s)\x15(%s)\x15(%s)\x15%s(?:%s|%s)\x00" % (*[_NUMBER] * 4, _VALUES_OF_ROWS, _ROWS), re.DOTALL
-)
+_OF_DICTIONARY = rb"(?:\x15%s\x3c|\x4c)\x15%s\x15%s[\x11\x12]?\x00" % (*[_NUMBER] * 3,)
+_OF_ROWS = rb"(?:\x15%s\x1c|\x2c)\x15(%s)\x15(%s)\x15%s\x15%s(?:\x1c%s)?\x00" % (*[_NUMBER] * 5, _STATISTICS)
+_USUAL = re.compile(rb"\x15(%s)\x15(%s)\x15(%s)(?:%s|%s)\x00" % (*[_NUMBER] * 3, _OF_DICTIONARY, _OF_ROWS), re.DOTALL)
+_LONGEST = 1 << 12  # bytes of such a header
 
 
 class PageError(ValueError):
@@ -114,14 +126,13 @@ def _pages(data: bytes | bytearray) -> Iterator[_Page]:
 
 def _usual_page(reader: _Reader) -> _Page | None:
     """Return a page whose header is as pyarrow writes it, and go behind the header; None, and stay, if it is not."""
-    if not (header := _USUAL.match(reader.data, reader.at)):
+    if not (header := _USUAL.match(reader.data, reader.at, reader.at + _LONGEST)):
         return None
-    numbers = [_decoded(number) for number in header.groups(b"\0")]
-    if min(numbers) < 0:
+    kind, unpacked, packed, values, encoding = (_decoded(number) for number in header.groups(b"\0"))
+    if kind != (_IS_DICTIONARY if header[4] is None else _IS_DATA) or min(unpacked, packed, values, encoding) < 0:
         return None
     reader.at = header.end()
-    kind, unpacked, packed, values, encoding = numbers
-    return _Page(True, unpacked, packed) if kind == _IS_DICTIONARY else _Page(False, unpacked, packed, values, encoding)
+    return _Page(header[4] is None, unpacked, packed, values, encoding)
 
 
 def _decoded(varint: bytes) -> int:
@@ -135,8 +146,8 @@ def _decoded(varint: bytes) -> int:
 def _page(header: Mapping[int, Any]) -> _Page:
     """Return a page. Raises KeyError or TypeError: the header is damaged."""
     sizes = header[_KIND] == _IS_DICTIONARY, header[_UNPACKED], header[_PACKED]
-    rows = next((kind for kind in _ENCODING if kind in header), None)
-    about = () if sizes[0] or rows is None else (header[rows][_VALUES], header[rows][_ENCODING[rows]])
+    rows = _ROWS.get(header[_KIND])
+    about = () if rows is None else (header[rows][_VALUES], header[rows][_ENCODING[rows]])
     if any(type(number) is not int or number < 0 for number in (*sizes[1:], *about)):
         raise TypeError
     return _Page(*sizes, *about)
@@ -156,6 +167,8 @@ class _Reader:
         number = 0
         while head := self._byte():
             number = number + (head >> 4) if head >> 4 else self._signed()
+            if number in found or not 0 <= number <= _MOST_FIELD:  # pyarrow would take the last one, or cut the number
+                raise PageError("the header of a page is damaged: a field that is told twice, or that cannot be")
             found[number] = self._value(head & 15, depth, in_list=False)
         return found
 
@@ -165,7 +178,10 @@ class _Reader:
         if kind == _BYTE:
             return self._byte()
         if kind < _DOUBLE:
-            return self._signed()
+            value = self._signed()
+            if kind == _INT32 and not -(1 << 31) <= value < 1 << 31:  # which pyarrow would cut
+                raise PageError("the header of a page is damaged: a number too large")
+            return value if kind == _INT32 else None  # no other is wanted, and pyarrow skips it
         if kind == _STRUCT:
             return self.struct(depth + 1)
         if kind == _DOUBLE:

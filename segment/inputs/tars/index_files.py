@@ -124,14 +124,14 @@ def is_header_of(name: str, size: int, data: bytes, *, by_key: bool = False) -> 
         by_key: the name is only what the file's name begins with, but for `./`; one that is not of ASCII counts for
             nothing, as a header holds other letters, and attributes before it hold the name.
     """
-    if by_key and data[124:135] == b"%011o" % size and data[156:157] == b"0" and data.startswith(name.encode()):
+    if by_key and data[124:135] == b"%011o" % size and data[156:157] == b"0" and data.startswith(f"{name}.".encode()):
         return True  # of nearly all, in a twentieth of the time
     header = header_in(data)
     if header is None or not header.isreg() or header.size != size:
         return False
     is_cut = len(header.name.encode("utf-8", "surrogateescape")) >= _CUT and name.startswith(header.name)
     if by_key:
-        return is_cut or not name.isascii() or header.name.lstrip("./").startswith(name.lstrip("./"))
+        return is_cut or not name.isascii() or header.name.lstrip("./").startswith(f"{name}.".lstrip("./"))
     return header.name == name or is_cut
 
 

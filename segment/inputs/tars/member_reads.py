@@ -8,7 +8,7 @@ from segment.errors import InputChanged
 from segment.inputs.large_files import large_spans, select_tiffs
 from segment.inputs.lookup import in_threads, refuse_changed
 from segment.inputs.parts import Part, Sample, Span, samples_of_members, spans_to_read
-from segment.inputs.tars.index_files import index_url, is_header_of, read_index
+from segment.inputs.tars.index_files import index_url, is_header_of
 from segment.inputs.tars.tar_damage import BLOCK
 from segment.job import InputOptions
 from segment.store.client import Store
@@ -30,8 +30,9 @@ def read_webdataset(part: Part, options: InputOptions, store: Store, *, windowed
     refuse_changed(part, store)
     large = select_tiffs(large_spans(part), store) if windowed else {}
     spans = spans_to_read(part, options.max_image_bytes, large)
-    read, headers = _read_spans(part, spans, [*spans, *large], store)
-    _refuse_wrong_index(part, headers, store)
+    headed = [*spans, *large] if part.format == "webdataset-index" else []
+    read, headers = _read_spans(part, spans, headed, store)
+    _refuse_wrong_index(part, headers)
     return samples_of_members(part, read, options.max_image_bytes, large, options.keep)
 
 
@@ -65,22 +66,17 @@ def _end(span: Span) -> int:
     return span.start + span.size
 
 
-def _refuse_wrong_index(part: Part, headers: Mapping[Span, bytes], store: Store) -> None:
-    """Refuse what an index file says of a tar, if a header of the tar says otherwise.
-
-    Where the headers themselves were read, one may differ from what is planned: links have the header of their target.
+def _refuse_wrong_index(part: Part, headers: Mapping[Span, bytes]) -> None:
+    """Refuse what an index file said of a tar, if a header of the tar says otherwise.
 
     Raises:
-        InputChanged: a header is another one, and there is an index file by which the tar is planned.
+        InputChanged: a header is another one.
     """
     for member in part.members:
         for span in (member.image, member.label, member.meta_span):
-            if not span or span not in headers or is_header_of(member.id, span.size, headers[span], by_key=True):
-                continue
-            entry = store.info(part.url)
-            if entry is None or read_index(entry, store) is None:
-                return
-            raise InputChanged(
-                f"{shown(index_url(part.url))} is not the index of the tar beside it, which has no "
-                f"{shown(member.id)} of {span.size} bytes at byte {span.start}. Delete it, and run to another output"
-            )
+            if span and span in headers and not is_header_of(member.id, span.size, headers[span], by_key=True):
+                raise InputChanged(
+                    f"{shown(index_url(part.url))}, by which this run was planned, is not the index of the tar beside "
+                    f"it, which has no {shown(member.id)} of {span.size} bytes at byte {span.start}. Delete the index, "
+                    "and run to another output"
+                )

@@ -11,7 +11,7 @@ from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
 from segment.inputs.metadata import json_keys, json_values
-from segment.inputs.parts import KeyRule, Member
+from segment.inputs.parts import TARS, KeyRule, Member, ShardFormat
 from segment.inputs.shards import Planned, Shard
 from segment.inputs.tars.archive import Archive, read_headers
 from segment.inputs.tars.grouping import Fields, Group, choose_grouping, group_by_rule
@@ -105,7 +105,8 @@ def plan_archives(
     report_labels(tars, found, options, findings)
     if rule is None:
         check_metadata(tars, options.keep, store, findings)
-    shards = [Shard.of_object(tar.entry, "webdataset", tar.members) for tar in tars if tar.members]
+    kinds: dict[bool, ShardFormat] = {False: "webdataset", True: "webdataset-index"}
+    shards = [Shard.of_object(tar.entry, kinds[tar.archive.by_index], tar.members) for tar in tars if tar.members]
     return Planned(shards, key_rule=found.rule)
 
 
@@ -117,7 +118,7 @@ def _member(held: Group, *, keep: bool) -> Member:
 
 def _dotted(known: Known) -> bool:
     """Return whether tars are planned whose keys do not end at the first dot."""
-    parts = (part for part in known.parts if part.format == "webdataset")
+    parts = (part for part in known.parts if part.format in TARS)
     return any("." in member.id.rpartition("/")[2].lstrip(".") for part in parts for member in part.members)
 
 

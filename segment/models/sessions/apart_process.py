@@ -24,8 +24,14 @@ Loading = Callable[[], AbstractContextManager[None]]
 NOT_LOADED = "did not load the model in time"  # how a process ended
 LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
 _TRIAL_SECONDS = 2 * LOAD_SECONDS  # for one of a draft or a check, which load it more than once, to load and run
+_KILLED = "ended by SIGKILL"
 _PR_SET_PDEATHSIG = 1  # of Linux
-_CODE = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {} import main; main()"
+# A terminal sends SIGINT to both processes; the other one ends this one. What is given comes by a descriptor of its
+# own, as users may name their standard input, or a shell's `<(...)`.
+_CODE = (
+    "import pickle, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.stdin = open({}); "
+    "sys.path[:] = pickle.load(sys.stdin.buffer); from {} import main; main()"
+)
 
 
 def run_apart(
@@ -50,10 +56,17 @@ def run_apart(
     """
     # A worker multiplies no matrices, and numpy's BLAS would start a thread for each CPU on import.
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    command = [os.fsdecode(get_executable() or sys.executable), "-P", "-c", _CODE.format(module)]
-    data = pickle.dumps(sys.path) + pickle.dumps(given)
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=env)
-    assert process.stdin
+    read, write = os.pipe()
+    os.set_inheritable(read, True)
+    command = [os.fsdecode(get_executable() or sys.executable), "-P", "-c", _CODE.format(read, module)]
+    data = pickle.dumps(sys.path) + pickle.dumps((os.getpid(), given))
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=env, close_fds=False)
+    except BaseException:
+        os.close(write)
+        raise
+    finally:
+        os.close(read)
     assert process.stdout
     late, events = threading.Event(), []
 
@@ -65,7 +78,7 @@ def run_apart(
     timer.daemon = True
     try:
         timer.start()
-        threading.Thread(target=_feed, args=(process.stdin, data), daemon=True).start()
+        threading.Thread(target=_feed, args=(os.fdopen(write, "wb"), data), daemon=True).start()
         for line in process.stdout:
             if line.startswith(b"{"):
                 events.append(json.loads(line))
@@ -108,28 +121,51 @@ def call_apart(function: Callable[..., T], *given: object, note: Callable[[str],
         return pickle.loads(base64.b64decode(last["result"]))  # type: ignore[no-any-return]
     if end == NOT_LOADED:
         end = f"did not load the model and run it within {_TRIAL_SECONDS:.0f} s, and was ended"
-    raise ModelError(f"the model cannot be used: the process that tried it {end}; is the file damaged?")
+    elif end == _KILLED:
+        end += ", as for want of memory"
+    else:
+        end += "; is the file damaged?"
+    raise ModelError(f"the model cannot be used: the process that tried it {end}")
 
 
 def main() -> None:
     """Call a function in the process; print its notes, and at last what it returns or raises."""
     function, given = given_apart()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; the other process ends this one
     try:
-        found = {"result": function(*given, note=lambda line: tell(note=line), loading=lambda: loading(_TRIAL_SECONDS))}
+        result = function(*given, note=lambda line: tell(note=line), loading=lambda: loading(_TRIAL_SECONDS))
+        found = {"result": pickle.dumps(result)}
     except Exception as error:
-        if not isinstance(error, SegmentError):
-            error.add_note(traceback.format_exc())
-        found = {"error": error}
-    tell(**{name: base64.b64encode(pickle.dumps(value)).decode() for name, value in found.items()})
+        found = {"error": _pickled(error)}
+    tell(**{name: base64.b64encode(data).decode() for name, data in found.items()})
     os._exit(0)  # as worker processes do: threads of libraries may abort the regular end
 
 
+def _pickled(error: Exception) -> bytes:
+    """Return an error that another process can raise, with its traceback if it is a bug."""
+    if isinstance(error, SegmentError):
+        return pickle.dumps(error)
+    error.add_note(traceback.format_exc())
+    with suppress(Exception):
+        data = pickle.dumps(error)
+        pickle.loads(data)
+        return data
+    return pickle.dumps(RuntimeError("\n".join(traceback.format_exception(error))))
+
+
 def given_apart() -> Any:
-    """Return, in such a process, what it was given. From now on it ends with the process that started it."""
+    """Return, in such a process, what it was given. From now on it ends with the process that started it.
+
+    What libraries write to the standard output goes to the standard error stream: the output is for events.
+    """
+    sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with suppress(OSError):  # there may be none
+        os.dup2(2, 1)
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    return pickle.load(sys.stdin.buffer)
+    parent, given = pickle.load(sys.stdin.buffer)
+    if os.getppid() != parent:  # it ended before that
+        os._exit(1)
+    return given
 
 
 @contextmanager

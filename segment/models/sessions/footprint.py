@@ -57,10 +57,9 @@ def footprint(
     card = card.at(USUAL)
     if runtime.device != "cpu":
         return None
-    width = 2 if runtime.precision in ("bf16", "f16") else 4
     try:
         with Background("footprint") as thread:
-            constants, alive, alone = thread.submit(_measured, card, weights, extras, width).result(_SECONDS)
+            constants, alive, alone = thread.submit(_measured, card, weights, extras, runtime).result(_SECONDS)
     except Exception:  # the session reports the error, or can load what openvino cannot
         return None
     if runtime.name == "onnxruntime":
@@ -76,15 +75,18 @@ def footprint(
     return Footprint(shared, round(one + many) + graphs * kept)
 
 
-def _measured(card: ModelCard, weights: Weights, extras: Extras, width: int) -> tuple[int, float, float]:
+def _measured(card: ModelCard, weights: Weights, extras: Extras, runtime: Runtime) -> tuple[int, float, float]:
     """Return the two numbers of `_tensors`, and the second one of a model alone, at its largest view."""
     from segment.models.sessions.openvino import wrapped_model  # reads every format
 
-    constants, alive = _tensors(wrapped_model(card, weights, extras), width)
+    width = 2 if runtime.precision in ("bf16", "f16") else 4
+    # onnxruntime enlarges class by class, as openvino does where it is not in f32.
+    layout = "bf16" if runtime.name == "onnxruntime" else runtime.precision
+    constants, alive = _tensors(wrapped_model(card, weights, layout, extras), width)
     if not is_averaged(card, len(weights.models)):
         return constants, alive, 0.0
     largest = max(views_of(card), key=lambda view: math.prod(view.size))
-    return constants, alive, _tensors(wrapped_model(largest.card, weights.models[0]), width)[1]
+    return constants, alive, _tensors(wrapped_model(largest.card, weights.models[0], layout), width)[1]
 
 
 def _tensors(model: Any, width: int) -> tuple[int, float]:

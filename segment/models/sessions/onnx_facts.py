@@ -53,7 +53,7 @@ class _Walk:
 
     def entering(self, port: Port) -> InputFacts:
         """Return the facts of an input."""
-        facts = InputFacts(port, scales=input_scales(self._model, port.name))
+        facts = InputFacts(port, scales=input_scales(self._wiring, port.name))
         return with_arithmetic(facts, port.name, self._reading)
 
     def _reading(self, name: str) -> Iterator[Reader]:

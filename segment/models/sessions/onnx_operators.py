@@ -25,8 +25,8 @@ def check_repeatable(model: ModelProto, result: Iterable[str]) -> None:
     Raises:
         ModelError: it names the operators.
     """
-    nodes = all_nodes(needed_nodes(model.graph.node, result)[0])
-    found = sorted({node.op_type for node in nodes if _is_by_chance(model, node)})
+    nodes, wiring = all_nodes(needed_nodes(model.graph.node, result)[0]), Wiring(model.graph)
+    found = sorted({node.op_type for node in nodes if _is_by_chance(wiring, node)})
     if found:
         raise ModelError(
             f"an image would get another mask each time: the graph has {', '.join(found)}. Export it for inference: in "
@@ -34,9 +34,9 @@ def check_repeatable(model: ModelProto, result: Iterable[str]) -> None:
         )
 
 
-def _is_by_chance(model: ModelProto, node: NodeProto) -> bool:
+def _is_by_chance(wiring: Wiring, node: NodeProto) -> bool:
     if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
-        trains = Wiring(model.graph).constant(node.input[2])
+        trains = wiring.constant(node.input[2])
         return trains is None or bool(trains.any())
     return node.op_type in _RANDOM or bool(_attributes(node).get("training_mode"))
 

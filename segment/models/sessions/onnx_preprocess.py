@@ -9,6 +9,7 @@ from segment.models.card import ModelCard
 from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
 from segment.models.sessions.onnx_nodes import Nodes
 from segment.models.sessions.onnx_quantised import input_scales
+from segment.models.sessions.onnxfile import Wiring
 from segment.models.sessions.ports import Port, is_identity
 from segment.models.sessions.quantised_input import Levels, input_levels
 
@@ -19,7 +20,7 @@ class Preprocessing:
     def __init__(self, card: ModelCard, model: ModelProto, entry: Port) -> None:
         self._card = card
         self._entry = entry
-        self.levels = input_levels(card, entry, input_scales(model, entry.name))
+        self.levels = input_levels(card, entry, input_scales(Wiring(model.graph), entry.name))
 
     def added(self, nodes: Nodes, images: str) -> str:
         """Append the nodes from `uint8[N, H, W, 3]` RGB to the input; bytes are reordered before they become floats."""

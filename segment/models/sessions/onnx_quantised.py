@@ -35,12 +35,11 @@ def quantised_result(card: ModelCard, model: ModelProto, result: Port, *, number
     return quantised_output(card, result.dtype, found, is_per_axis=scale.size > 1, numbers=numbers)
 
 
-def input_scales(model: ModelProto, name: str) -> Scales | None:
+def input_scales(wiring: Wiring, name: str) -> Scales | None:
     """Return scale and zero point of an input: those of the nodes that read its levels; None if they differ.
 
     These are DequantizeLinear, and QLinearConv with its like, whose scale and zero point follow the input, too.
     """
-    wiring = Wiring(model.graph)
     while len(readers := wiring.readers[name]) == 1 and readers[0].op_type in _REARRANGE:
         name = readers[0].output[0]
     return common_scales([_scales(wiring, node) if node.input[0] == name else None for node in readers])

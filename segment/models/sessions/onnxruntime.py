@@ -20,7 +20,7 @@ from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged, merged_card
 from segment.models.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime, Settings, first_line
-from segment.models.sessions.cpu import cpu_flags
+from segment.models.sessions.cpu import sums_saturate
 from segment.models.sessions.extras import Extras
 from segment.models.sessions.io_binding import CudaPin, bound_run
 from segment.models.sessions.onnx_averaging import merged_graph
@@ -136,9 +136,8 @@ def _options(threads: int) -> Any:
     # Spinning threads would take CPU time from the other sessions of the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.use_deterministic_compute = True
-    # Without VNNI onnxruntime adds products of uint8 and int8 in 16 bits, and the sums saturate: other masks, silently.
-    # So it makes the weights uint8, whose sums are exact. With VNNI all sums are exact, and this would only be slower.
-    if not cpu_flags() & {"avx512_vnni", "avx_vnni"}:
+    # Other masks, silently. So it makes the weights uint8, whose sums are exact. With VNNI this would only be slower.
+    if sums_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3  # errors only: the user cannot act on warnings about a published graph
     return options

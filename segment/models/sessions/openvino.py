@@ -15,6 +15,7 @@ from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged, member_in_errors, merged_card
 from segment.models.sessions.base import INSTALL_LITERT, Runtime, Settings
+from segment.models.sessions.cpu import sums_saturate
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.idle import IdlePool
 from segment.models.sessions.openvino_averaging import checked_size, merged_value
@@ -89,19 +90,21 @@ def compiled_model(core: Any, model: Any, threads: int, precision: str) -> Any:
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": precision,
     }
+    if sums_saturate():  # so quantised layers are computed in f32
+        settings["LP_TRANSFORMS_MODE"] = False
     try:
         return core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
 
 
-def wrapped_model(card: ModelCard, weights: Weights, extras: Extras = NOTHING) -> Any:
+def wrapped_model(card: ModelCard, weights: Weights, precision: str, extras: Extras = NOTHING) -> Any:
     """Read a model for single images and add the card's pre- and postprocessing, without compiling it.
 
     Raises ModelError: as `open_openvino`.
     """
     members = _members(openvino.Core(), card, weights)
-    return _wrapped(card, members, 1, checked_size(card, weights, members, _needed, None), extras=extras)
+    return _wrapped(card, members, 1, checked_size(card, weights, members, _needed, None), False, precision, extras)
 
 
 def _members(core: Any, card: ModelCard, weights: Weights) -> list[Member]:

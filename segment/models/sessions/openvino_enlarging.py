@@ -10,10 +10,21 @@ import numpy as np
 import openvino
 from openvino import opset15 as ops
 
-from segment.models.sessions.enlarging import CENTRES, Band, Centres, Enlarging, SmallScores, bands_of, enlarging_of
+from segment.models.sessions.enlarging import (
+    CENTRES,
+    Band,
+    Centres,
+    Enlarging,
+    SmallScores,
+    bands_of,
+    class_axes,
+    enlarging_of,
+)
 from segment.models.sessions.openvino_ports import dims_of
 from segment.models.sessions.ports import Size
 from segment.models.sessions.predict import NOT_FINITE
+
+_MOST_WIDE = 1 << 22  # scores that are enlarged to the width alone, of which there are two copies: 32 MB
 
 
 def enlarged_outputs(small: SmallScores, outputs: Callable[[Any, int], Sequence[Any]], precision: str) -> list[Any]:
@@ -24,8 +35,10 @@ def enlarged_outputs(small: SmallScores, outputs: Callable[[Any, int], Sequence[
             and W.
         precision: of the session: `f32`, `bf16` or `f16`.
     """
+    _, classes, rows, _ = (dim.get_length() if dim.is_static else 0 for dim in small.scores.get_partial_shape())
     # Not where the plugin rounds to bf16 or f16 what it transposes.
-    bands, axis = (_all_classes(small), 2) if precision == "f32" else (_class_by_class(small), 1)
+    at_once = precision == "f32" and classes * rows * small.size[1] <= _MOST_WIDE
+    bands, axis = (_all_classes(small), 2) if at_once else (_class_by_class(small), 1)
     made = [outputs(scores, axis) for scores in bands]
     if len(made) == 1:
         return list(made[0])
@@ -112,7 +125,7 @@ def graph_scores(value: Any, layout: str) -> SmallScores | None:
         if kind == "Transpose" and (found := _constant(node, 1)) is not None and found.size == len(layout):
             order = found.ravel().tolist()
             layout = "".join(layout[order.index(axis)] for axis in range(len(order)))
-        elif kind == "Softmax" and not softmax and not after and node.get_attributes()["axis"] in _axes_of(layout):
+        elif kind == "Softmax" and not softmax and not after and node.get_attributes()["axis"] in class_axes(layout):
             softmax = True  # it keeps the order of a pixel's scores
         elif kind == "FakeQuantize" and (step := _quantising(node)):
             after.insert(0, step)
@@ -132,12 +145,6 @@ def graph_scores(value: Any, layout: str) -> SmallScores | None:
     if order != [0, 1, 2, 3]:
         scores = ops.transpose(scores, ops.constant(np.array(order))).output(0)
     return SmallScores(scores, enlarging, softmax, tuple(after))
-
-
-def _axes_of(layout: str) -> tuple[int, int]:
-    """Return both numbers of the axis of the classes."""
-    axis = layout.index("C")
-    return axis, axis - len(layout)
 
 
 def _rows(scores: Any, band: Band, axis: int) -> Any:

@@ -166,9 +166,9 @@ def levels_of(card: ModelCard, weights: Weights, port: Any) -> Levels | None:
     if weights.format != "onnx":
         return input_levels(card, entry, input_scales(port))
     from segment.models.sessions import onnx_quantised
-    from segment.models.sessions.onnxfile import read_model
+    from segment.models.sessions.onnxfile import Wiring, read_model
 
-    return input_levels(card, entry, onnx_quantised.input_scales(read_model(weights.graph), entry.name))
+    return input_levels(card, entry, onnx_quantised.input_scales(Wiring(read_model(weights.graph).graph), entry.name))
 
 
 def input_scales(port: Any) -> Scales | None:
