@@ -28,14 +28,7 @@ from segment.output.mask_files import read_mask
 from segment.output.part_rows import read_part_rows
 from segment.output.plan import Plan
 from segment.scores.boundaries import ImageBoundaries, boundaries_of_rows, joined_boundaries
-from segment.scores.image_counts import (
-    BRIGHTNESS,
-    ImageCounts,
-    count_columns,
-    counts_of_matrices,
-    counts_of_rows,
-    joined,
-)
+from segment.scores.image_counts import ImageCounts, count_columns, counts_of_matrices, counts_of_rows, joined
 from segment.scores.matching import Matches, RunRows, rows_at
 from segment.scores.run_images import Units
 from segment.store.background import in_order
@@ -235,7 +228,8 @@ class _Reader:
     ) -> None:
         self._a, self._b, self._common, self._with_masks, self._fraction = a, b, common, with_masks, fraction
         self._large = threading.Lock()  # masks in files of their own, of which one image's are in memory at once
-        self._meta, self._meta_of_b = meta, [name for name in meta if name in (*b.meta, BRIGHTNESS)]
+        # What begins with a colon is measured in every run.
+        self._meta, self._meta_of_b = meta, [name for name in meta if name in b.meta or name[0] == ":"]
         more = ["uri", *["mask"] * with_masks, *["boundary"] * (fraction is not None)]
         self._part_of_a = self._part_reader(a, [*count_columns(meta), *more])
         read_b = self._part_reader(b, [*count_columns(self._meta_of_b), *more])

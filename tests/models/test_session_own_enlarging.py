@@ -78,7 +78,7 @@ def assert_best(masks: NDArray[np.uint8], scores: NDArray[np.float64]) -> None:
 def finds(graph: bytes, card: ModelCard, runtime: Runtime) -> bool:
     """Whether a runtime replaces the graph's own enlarging."""
     if runtime == OPENVINO:
-        model = wrapped_model(card, as_weights(graph))
+        model = wrapped_model(card, as_weights(graph), "f32")
         return not any(node.get_type_name() == "Interpolate" for node in model.get_ops())
     model = read_model(graph)
     ports = inferred_ports(model, "x", [1, 3, *SIZE])

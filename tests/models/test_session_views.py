@@ -530,7 +530,7 @@ def test_a_footprint_counts_what_views_of_a_graph_that_enlarges_itself_keep_aliv
 
 
 def test_a_flip_is_no_slice_for_which_openvino_keeps_each_address() -> None:
-    nodes = wrapped_model(card_of(("flip",)), as_weights(lopsided())).get_ops()
+    nodes = wrapped_model(card_of(("flip",)), as_weights(lopsided()), "f32").get_ops()
     assert not {"Slice", "StridedSlice"} & {node.get_type_name() for node in nodes}
 
 
