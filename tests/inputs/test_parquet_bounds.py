@@ -228,6 +228,14 @@ def test_what_pyarrow_reads_otherwise_is_damage(what: str) -> None:
     assert column_size(b"\x15\x00\x15\x02\x15\x78" + ROWS + bytes(60)).unpacked == 4
 
 
+@pytest.mark.parametrize(
+    "nested", [b"\x19\x19", b"\x1a\x1a", b"\x1c", b"\x1b\x01\xbb"], ids=["lists", "sets", "structs", "maps"]
+)
+def test_a_header_that_nests_without_end_is_damaged(nested: bytes) -> None:
+    with pytest.raises(PageError):
+        column_size(nested + nested[1:] * 5000 if len(nested) > 1 else nested * 5000)
+
+
 def test_a_long_header_takes_little_memory() -> None:
     header = b"\x15\x00\x15\x02\x15\x78\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x1c" + b"\x11" * (4 << 20)
     tracemalloc.start()

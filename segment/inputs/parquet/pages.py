@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 _MOST_PAGES = 1 << 18  # of a column in a row group
-_MOST_DEPTH = 8  # of structs in a header; four are in use
+_MOST_DEPTH = 8  # of structs, lists and maps in a header; four are in use
 _MOST_FIELD = (1 << 15) - 1  # number of a field
 _PADDING = 128  # bytes that pyarrow may read beyond a column, as old writers declare too few
 
@@ -161,8 +161,6 @@ class _Reader:
     at: int = field(default=0)
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        if depth > _MOST_DEPTH:
-            raise PageError("the header of a page is damaged: nested too deep")
         found: dict[int, Any] = {}
         number = 0
         while head := self._byte():
@@ -173,6 +171,8 @@ class _Reader:
         return found
 
     def _value(self, kind: int, depth: int, *, in_list: bool) -> Any:
+        if depth > _MOST_DEPTH:
+            raise PageError("the header of a page is damaged: nested too deep")
         if kind in (_TRUE, _FALSE):  # as a field its type is its value
             return self._byte() if in_list else kind == _TRUE
         if kind == _BYTE:
