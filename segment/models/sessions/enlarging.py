@@ -1,9 +1,9 @@
 """Enlarging an output that is smaller than the model's input: the constants that both runtimes share.
 
 Bilinear enlarging is two matrix products: `rows @ scores @ columns.T`, of each class, or of all at once (openvino in
-f32, which widens all scores before). The mask is made a band of rows at a time: a band of enlarged scores stays in the processor's cache until its best classes are found. Both are 4 to 7 times
-as fast as the runtimes' interpolation with an argmax behind it (`jobs/enlarging.py`), and in f32 where the model is in
-bf16 (in f16 where it is in f16).
+f32, which widens all scores before). The mask is made a band of rows at a time: a band of enlarged scores stays in the
+processor's cache until its best classes are found. Both are 4 to 7 times as fast as the runtimes' interpolation with an
+argmax behind it (`jobs/enlarging.py`), and in f32 where the model is in bf16 (in f16 where it is in f16).
 """
 
 from __future__ import annotations
