@@ -27,10 +27,18 @@ RESIZES = ("stretch", "letterbox", "pad")
 Predict = Callable[[Image.Image], NDArray[np.uint8]]
 
 
+def cpu_adds_bytes_exactly() -> bool:
+    """Whether products of bytes are added in 32 bits: with VNNI. Other x86 CPUs use 16 bits, where sums saturate."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    return "avx2" not in flags or "vnni" in flags
+
+
 def load_model(path: Path, resize: str, threads: int = 1, precision: str = "f32") -> Predict:
     """What turns a picture into class indices `uint8[H, W]` of its own size."""
     core = openvino.Core()
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
+    if not cpu_adds_bytes_exactly():
+        settings["LP_TRANSFORMS_MODE"] = False
     model = core.compile_model(core.read_model(path), "CPU", settings)
     entry = model.input(0)
     side = entry.shape[1]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from jobs.voc_independent import cpu_adds_bytes_exactly
 from segment.errors import ModelError
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, open_session
@@ -35,6 +36,14 @@ def shared(path: str) -> Path:
     if not (SHARED / path).is_file():
         pytest.skip(f"REAL FILE MISSING: {SHARED / path} (set SEGMENT_SHARED)")
     return SHARED / path
+
+
+def plain_openvino(path: Path) -> Any:
+    """A model as openvino alone compiles it, in f32 and with exact sums of bytes, which openvino lacks without VNNI."""
+    import openvino
+
+    exact = {} if cpu_adds_bytes_exactly() else {"LP_TRANSFORMS_MODE": False}
+    return openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32", **exact})
 
 
 def small(name: str = "unet-camvid-onnx-0001", **changes: dict[str, Any]) -> ModelCard:

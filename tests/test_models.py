@@ -19,7 +19,7 @@ from tests.calls import Call
 from tests.datasets import mask_of, read_rows, write_files
 from tests.graphs import colour_classifier
 from tests.planted import Expected, planted
-from tests.serving import shared
+from tests.serving import plain_openvino, shared
 
 CARDS = built_in_cards()
 RUNTIMES = ("onnxruntime", "openvino")
@@ -56,8 +56,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_real_deeplab_gives_what_openvino_gives(
     file: str, least: float, photos: tuple[Path, Path], tmp_path: Path, segment: Call
 ) -> None:
-    import openvino
-
     images, labels = photos
     model = shared(f"models/{file}.tflite")
     called = segment(
@@ -65,8 +63,7 @@ def test_real_deeplab_gives_what_openvino_gives(
         f"--labels={labels}", "--mask-size=model", "--runtime=openvino", "--precision=f32", "--engine=local",
     )  # fmt: skip
     assert called.code == 0, called.err
-    core = openvino.Core()
-    alone = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    alone = plain_openvino(model)
     masks = {row["stem"]: mask_of(row) for row in read_rows(tmp_path)}
     assert sorted(masks) == ["bird_segmentation", "pets", "stray_cat"]
     for photo in images.iterdir():

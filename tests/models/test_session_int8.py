@@ -21,7 +21,7 @@ from tests.models.test_session_grey import card_of as grey_card
 from tests.models.test_session_grey import luma
 from tests.models.test_session_sigmoid import PEOPLE
 from tests.models.test_session_sigmoid import card_of as sigmoid_card
-from tests.serving import BOTH, ON_TFLITE, OPENVINO, ORT, message, opened, shared
+from tests.serving import BOTH, ON_TFLITE, OPENVINO, ORT, message, opened, plain_openvino, shared
 from tests.tflites import Node, Tensor, tflite
 
 SIZE = (16, 20)
@@ -181,12 +181,10 @@ def test_a_tflite_of_int8(quantised: tuple[float, int], entry: dict[str, Any], r
 @pytest.mark.shared
 def test_prisma_equals_openvino_itself() -> None:
     """Binary portrait segmentation of photos with people: pixel - 128 in, a sigmoid of int8 out."""
-    import openvino
-
     path = shared("models/strangers/prisma_quant.tflite")
     photos = [Image.open(shared(f"voc/images/{name}.jpg")) for name in PEOPLE[:3]]
     images = np.stack([np.asarray(photo.convert("RGB").resize((256, 256))) for photo in photos])
-    plain = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    plain = plain_openvino(path)
     levels = np.stack([plain((image[np.newaxis].astype(np.int16) - 128).astype(np.int8))[0][0] for image in images])
 
     card = sigmoid_card("NHW1", size=(256, 256))

@@ -14,19 +14,16 @@ from segment.images.resize import resize_image
 from segment.models.card import load_card
 from segment.models.sessions import open_session
 from tests.graphs import as_weights, painted
-from tests.serving import OPENVINO, ORT, message, shared
+from tests.serving import OPENVINO, ORT, message, plain_openvino, shared
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("file", ["deeplabv3_mnv2_pascal_quant", "deeplabv3_mnv2_dm05_pascal_quant"])
 def test_tflite_is_as_openvino_itself(file: str, tmp_path: Path) -> None:
-    import openvino
-
     path = shared(f"models/{file}.tflite")
     photos = [Image.open(shared(f"images/{name}")) for name in ("stray_cat.jpg", "bird_segmentation.bmp")]
     images = np.stack([np.asarray(photo.convert("RGB").resize((513, 513))) for photo in photos])
-    core = openvino.Core()
-    reference = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    reference = plain_openvino(path)
     wanted = np.concatenate([reference(images[i : i + 1])[0] for i in range(2)])
     card = load_card("deeplabv3-mobilenetv2-int8")
     session = open_session(card, as_weights(path.read_bytes(), "tflite"), OPENVINO)

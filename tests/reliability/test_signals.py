@@ -19,6 +19,8 @@ from tests.calls import ROOT, Call
 from tests.reliability.trouble import assert_sound, command, environment, masks, street
 from tests.runs import Place
 
+HEARS_HANGUP = ("env", "--default-signal=HUP")  # also where the tests run under `nohup`
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
@@ -29,7 +31,7 @@ def place(tmp_path: Path) -> Place:
 def running(place: Place, trouble: str, *before: str) -> Iterator[subprocess.Popen[str]]:
     """A run that is in the middle: its first part is committed."""
     process = subprocess.Popen(
-        [*before, *command(place)],
+        [*HEARS_HANGUP, *before, *command(place)],
         cwd=ROOT,
         env=os.environ | environment(trouble),
         stdout=subprocess.PIPE,
@@ -105,7 +107,7 @@ def test_a_terminal_that_is_closed_ends_the_run(place: Place) -> None:
     """The kernel sends SIGHUP to all processes of the terminal, and whatever is written to it fails from then on."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        ["setsid", "--ctty", *command(place, workers="2")],
+        [*HEARS_HANGUP, "setsid", "--ctty", *command(place, workers="2")],
         cwd=ROOT, env=os.environ | environment("slow=0.5"), stdin=theirs, stdout=theirs, stderr=theirs,
     )  # fmt: skip
     os.close(theirs)

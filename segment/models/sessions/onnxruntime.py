@@ -136,8 +136,7 @@ def _options(threads: int) -> Any:
     # Spinning threads would take CPU time from the other sessions of the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.use_deterministic_compute = True
-    # Other masks, silently. So it makes the weights uint8, whose sums are exact. With VNNI this would only be slower.
-    if sums_saturate():
+    if sums_saturate():  # so weights are made uint8, whose sums are exact; with VNNI that would only be slower
         options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3  # errors only: the user cannot act on warnings about a published graph
     return options
