@@ -38,7 +38,7 @@ def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]
 
     def read() -> pa.Table:
         table = ledger.read_rows(shard, part, columns)
-        check_readable(table, columns)
+        check_readable(table)
         return table
 
     try:

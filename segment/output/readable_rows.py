@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -22,15 +21,15 @@ _MOST_PIXELS = 1 << 30  # of an image whose mask is within its row, to whose siz
 _FIELDS = {"probabilities": MASK, "meta": pa.string()}  # types of the fields of structs
 
 
-def check_readable(table: pa.Table, columns: Collection[str]) -> None:
-    """Check the form of the columns that were asked for, and that their values belong together.
+def check_readable(table: pa.Table) -> None:
+    """Check the form of the columns that were read, and that their values belong together.
 
     Raises:
-        ValueError: a column is not there, or twice, or one beside those of every run is of another type; or the values
-            of a row cannot be read together.
+        ValueError: a column is there twice, or one beside those of every run is of another type; or the values of a row
+            cannot be read together.
     """
-    if sorted(table.column_names) != sorted({*columns}):
-        raise ValueError("a column is not there, or twice")
+    if len({*table.column_names}) < len(table.column_names):
+        raise ValueError("a column is there twice")
     for field in table.schema:
         expected = _EXTRAS.get(field.name, field.type)
         inner = _FIELDS.get(field.name)
@@ -73,6 +72,13 @@ def _check_lists(table: pa.Table, name: str) -> None:
         raise ValueError(f"{name} has lists of several lengths")
 
 
+def column_of(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """Return a column that only some runs have, of one that has it. Raises SegmentError: it is not there."""
+    if name not in table.column_names:
+        raise damaged(f"the column {name}")
+    return table[name]
+
+
 def check_indices(indices: NDArray[Any], most: int, what: str) -> None:
     """Refuse indices below 0, or of `most` and more. Raises SegmentError: they are damaged."""
     if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < most:
@@ -82,6 +88,6 @@ def check_indices(indices: NDArray[Any], most: int, what: str) -> None:
 def damaged(what: str) -> SegmentError:
     """Return the error of rows whose values are of no such run."""
     return SegmentError(
-        f"{what} in a masks file of the run is none: `segment audit --deep` names the file, and `segment run --verify` "
-        "mends it"
+        f"{what} in a masks file of the run is none, or not there: `segment audit --deep` names the file, and "
+        "`segment run --verify` mends it"
     )

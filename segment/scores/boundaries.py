@@ -21,7 +21,7 @@ from segment.models.classes import Classes
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
-from segment.output.readable_rows import check_indices
+from segment.output.readable_rows import check_indices, column_of
 from segment.scores.image_counts import taken
 from segment.scores.scored import ClassUnits, Draws, UnitCount, intervals_of
 
@@ -140,9 +140,9 @@ def joined_boundaries(blocks: Sequence[ImageBoundaries]) -> ImageBoundaries:
 def boundaries_of_rows(classes: int, fraction: float, rows: pa.Table) -> ImageBoundaries:
     """Return the boundary counts of rows of a masks file; an image without a label has none.
 
-    Raises SegmentError: a class is none of so many.
+    Raises SegmentError: they are not there, or a class is none of so many.
     """
-    stored = rows["boundary"].combine_chunks()
+    stored = column_of(rows, "boundary").combine_chunks()
     lists = [stored.field(index) for index in range(stored.type.num_fields)]
     class_ids, *counts = [np.asarray(values.flatten()) for values in lists]
     lengths = np.asarray(pc.fill_null(pc.list_value_length(lists[0]), 0)).astype(np.int64)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segment.metrics import Confusion
 from segment.metrics.conventions import ratio
 from segment.metrics.regroup import Grouping
-from segment.output.readable_rows import check_indices, damaged
+from segment.output.readable_rows import check_indices, column_of, damaged
 from segment.store.names import shown
 
 _COLUMNS = ["id", "width", "height", "confusion"]
@@ -138,7 +138,7 @@ def counts_of_rows(classes: int, rows: pa.Table, meta: Collection[str] = ()) -> 
 def _meta(rows: pa.Table, name: str) -> pa.ChunkedArray:
     if name == BRIGHTNESS:
         return rows[_BRIGHTNESS_COLUMN].cast(pa.string())
-    meta = rows["meta"]
+    meta = column_of(rows, "meta")
     if meta.type.get_field_index(name) < 0:
         raise damaged(f"the metadata {shown(name)!r}")
     return pa.chunked_array([pc.struct_field(meta.combine_chunks(), [meta.type.get_field_index(name)])])

@@ -114,8 +114,13 @@ ROWS = {
 }
 
 
-# The plan says the shard; maps are shown where they can be; and any text may be metadata.
-UNREAD = ("another shard", "a confidence map that is nowhere", "metadata of control characters")
+# The plan says the shard; confidence is shown where it can be; and any text may be metadata.
+UNREAD = (
+    "no confidence of classes",
+    "another shard",
+    "a confidence map that is nowhere",
+    "metadata of control characters",
+)
 
 
 @pytest.mark.parametrize("way", [*COLUMNS, *ROWS])
