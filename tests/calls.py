@@ -38,7 +38,7 @@ class Call:
         except SystemExit as ended:
             self.code = ended.code or 0
         self.out, self.err = self._capsys.readouterr()
-        assert "Traceback" not in self.err
+        assert "Traceback" not in self.err, self.err[-900:]
         return self
 
 

@@ -90,7 +90,7 @@ def models_here() -> Iterator[None]:
         patch.setattr(
             apart_process,
             "call_apart",
-            lambda function, *given, note: function(*given, note=note, loading=nullcontext),
+            lambda function, *given, note: function(*given, note=note, within=nullcontext),
         )
         yield
 

@@ -15,9 +15,10 @@ from segment.errors import ModelError, SampleError, UsageError
 from segment.images.bands import decode_image
 from segment.job import Job, make_job
 from segment.models.card import ModelCard, load_card, parse_card
-from segment.models.sessions.apart_process import Loading
+from segment.models.sessions.apart_process import Within
 from segment.models.weights import Weights, load_weights, with_suffix
 from segment.readings.checking import IMAGES, Checked, check_readings
+from segment.readings.labelled import NoLabels
 from segment.readings.search import Found, Note, Tried
 from segment.readings.verdict import comparison, no_evidence, percent, resize_table, table_lines
 from segment.store.client import Store
@@ -69,7 +70,7 @@ def draft_card(
     beside: str | None = None,
     store: Store | None = None,
     note: Note = lambda line: None,
-    loading: Loading = nullcontext,
+    within: Within = nullcontext,
 ) -> DraftedCard:
     """Draft a card for a model, and run it on generated images and on three of `images`.
 
@@ -83,7 +84,7 @@ def draft_card(
         name: of the card; the default is the model's file name.
         beside: path or URL of the card to be; weights in its folder are named without one.
         note: gets lines on the progress of a check against labels.
-        loading: entered while the model is read and run for the first time.
+        within: entered for each step on the model: while it is read, and while it is run.
 
     Raises:
         UsageError: a file does not exist or cannot be read; or there are too few labels.
@@ -95,7 +96,7 @@ def draft_card(
     pictures = [] if labels else _pictures(images, store)
     files = _files(url, weights, store)
     named = [(_reference(file, beside), data) for file, data in files]
-    with loading():
+    with within():
         draft = read_draft(weights_url(url), weights, store, size=size, classes=classes, name=name)
         draft = _settled(draft, lambda other: try_card(_card(other, url, named)[1], weights, pictures))
         text, card = _card(draft, url, named)
@@ -110,15 +111,16 @@ def draft_card(
         job = make_job({**_JOB, "input": images, "labels": labels, "label_remap": remap}, "draft")
         job = job.model_copy(update={"runtime": trial.runtime.partition(",")[0]})
         try:
-            checked = check_readings(card, weights, job, images=IMAGES, note=note, store=store)
-        except UsageError as error:
-            raise UsageError(f"{error}\nWithout --labels the card is drafted, and holds guesses") from None
+            checked = check_readings(card, weights, job, images=IMAGES, note=note, within=within, store=store)
+        except NoLabels as error:
+            raise NoLabels(f"{error}\nWithout --labels the card is drafted, and holds guesses") from None
         draft = decided(draft, checked)
         if checked.found.over_chance.matters:
             remap = remap or dict(checked.found.best.reading.labels.remap)
         text, card = _card(draft, url, named)
         pictures = _labelled_pictures(checked, card, job)
-        trial = _trial(card, weights, pictures, size)
+        with within():
+            trial = _trial(card, weights, pictures, size)
     remarks = [*_told(draft), *draft.remarks, *trial.remarks, *_missing_weights(files), _ran(trial)]
     return DraftedCard(text, card, tuple(remarks), picture_of(trial, card) if pictures else b"", remap)
 

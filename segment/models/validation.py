@@ -15,22 +15,37 @@ _SECRET = "storage_options"  # messages omit its values
 _LONGEST = 60  # characters; messages omit longer values
 _TYPES = {"string": "text", "boolean": "true or false", "array": "a list", "object": "a table", "null": ""}
 _Schema = dict[str, Any]
+_MOST_BITS = 63  # of a whole number of TOML, beside its sign
 _MOST_DOTS = 200  # in a line of TOML: the time for a key of many parts grows with their square
 
 Prefix = Annotated[str, BeforeValidator(check_prefix)]  # of URLs, or a local folder
 
 
 def parse_toml(data: str | bytes, where: str) -> dict[str, Any]:
-    """Parse TOML. Raises UsageError: `where` is none, is nested too deeply, or has a line of too many dots."""
+    """Parse TOML. Raises UsageError: `where` is none, is nested too deeply, or has a line of too many dots or a
+    whole number beyond 64 bits.
+    """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
         if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
             raise UsageError(f"{where} has a line with more than {_MOST_DOTS} dots: break the line")
-        return tomllib.loads(text)
+        found = tomllib.loads(text)
+        if _holds_large_number(found):
+            raise UsageError(f"{where} has a whole number beyond 64 bits, which TOML does not know")
+        return found
     except UnicodeDecodeError:
         raise UsageError(f"{where} is not UTF-8 text") from None
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise UsageError(f"{where} is not TOML: {error}") from None
+
+
+def _holds_large_number(value: object) -> bool:
+    """Whether there is a whole number beyond 64 bits: hexadecimal ones have any length, and none can be printed."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return any(map(_holds_large_number, value))
+    return isinstance(value, int) and value.bit_length() > _MOST_BITS
 
 
 def validation_message(error: ValidationError, model: type[BaseModel]) -> str:

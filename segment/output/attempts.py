@@ -80,12 +80,19 @@ class Attempt:
             return None
         try:  # the number of a process that is gone may be another one's by now
             process = psutil.Process(self.facts["pid"])
-            began: float = process.create_time()
+            if not self._is_of(process):
+                return False
         except (psutil.Error, LookupError, TypeError, ValueError):
             return False
-        if began > datetime.datetime.fromisoformat(self.facts["began"]).timestamp() + 1.0:
-            return False
         return None if process.pid == os.getpid() else True  # of another thread, or its end could not be written
+
+    def _is_of(self, process: psutil.Process) -> bool:
+        """Whether a process of the driver's number is the driver."""
+        if "started" in self.facts and (started := _started(process.pid)) is not None:
+            return bool(self.facts["started"] == started)
+        # of a version that did not record it, or without /proc; the clock may have been set since
+        began: float = process.create_time()
+        return began <= datetime.datetime.fromisoformat(self.facts["began"]).timestamp() + 1.0
 
     @property
     def driver_in_words(self) -> str:
@@ -102,6 +109,18 @@ def _here() -> dict[str, Any]:
         "boot": boot.read_text().strip() if boot.exists() else None,
         "pid_namespace": space.stat().st_ino if space.exists() else None,
     }
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since the machine did, so that no step of its clock moves them.
+
+    None where the kernel does not tell.
+    """
+    try:
+        told = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    return int(told.rpartition(b")")[2].split()[19])  # the name in brackets may hold anything
 
 
 def read_attempts(ledger: Ledger) -> list[Attempt]:
@@ -210,7 +229,13 @@ class AttemptWriter:
         self._ledger = ledger
         now = datetime.datetime.now(datetime.UTC)
         self._name = f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
-        self._facts = {"began": now.isoformat(), **_here(), "pid": os.getpid(), **facts}
+        self._facts = {
+            "began": now.isoformat(),
+            **_here(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+            **facts,
+        }
         self._write("json", json.dumps(self._facts, indent=2).encode())
         self._rows: list[dict[str, object]] = []
         self._batches: list[pa.RecordBatch] = []

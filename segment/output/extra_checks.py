@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ def wrong_extra(found: Beside, extra: ExtraColumns, classes: int) -> str:
         return "confidence"
     if extra.boundary and not _fits_boundary(found, classes):
         return "boundary"
-    return "meta" if extra.meta and not _fits_meta(found) else ""
+    return "meta" if extra.meta and not _fits_meta(found, extra.measured) else ""
 
 
 def _fits_confidence(found: Beside, classes: int) -> bool:
@@ -93,9 +93,10 @@ def _of_classes(ids: Sequence[int], counts: Sequence[int], classes: int) -> NDAr
     return spread
 
 
-def _fits_meta(found: Beside) -> bool:
-    """Whether the values are those of the plan."""
+def _fits_meta(found: Beside, measured: Collection[str]) -> bool:
+    """Whether the values are those of the plan, but for measured ones."""
     meta, error = found.row["meta"], found.row["error"]
     if meta is None:
         return not found.planned or (error or "").startswith(_UNREAD)
-    return not found.planned or tuple(meta.values()) == tuple(found.planned)
+    kept = [value for name, value in meta.items() if name not in measured]
+    return not found.planned or kept == list(found.planned)

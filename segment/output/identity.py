@@ -87,9 +87,15 @@ def is_resumable(ledger: Ledger, run: Mapping[str, Any], identity: Mapping[str, 
                 f"another run is at work at {shown(ledger.output)}, with other settings, since "
                 f"{' and '.join(running)}: choose another output"
             )
+        delete = f"delete {shown(ledger.url('run.json'))} and run again"
+        if attempts and all(attempt.goes_on is False for attempt in attempts):  # workers outlive it by a heartbeat
+            raise UsageError(
+                f"another run at {shown(ledger.output)}, with other settings, was killed before its first commit: "
+                f"{delete}, or choose another output"
+            )
         raise UsageError(
             f"another run is starting at {shown(ledger.output)}, or was killed before its first commit. If no run "
-            f"is active there, delete {shown(ledger.url('run.json'))} and run again; else choose another output"
+            f"is active there, {delete}; else choose another output"
         )
     lines = "\n".join(f"  {line}" for line in differences(identity, run["contract"]))
     same_format = run["contract"].get("format") == identity.get("format")

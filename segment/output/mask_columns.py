@@ -76,6 +76,7 @@ class ExtraColumns:
         maps: whether there is `confidence`, PNGs of the pixels' measure.
         classes: names of the classes whose probabilities are in `probabilities`, a struct of PNGs by class name.
         meta: names of the fields of `meta`, a struct of text: what is kept of the images' metadata.
+        measured: those of `meta` that are none of the input's: `brightness`, in runs up to format 4.
         boundary: whether there is `boundary`, counts of boundary regions of the classes that have one.
     """
 
@@ -83,6 +84,7 @@ class ExtraColumns:
     maps: bool = False
     classes: tuple[str, ...] = ()
     meta: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
     boundary: bool = False
 
     @staticmethod
@@ -91,7 +93,9 @@ class ExtraColumns:
     ) -> ExtraColumns:
         """Return the columns for what sessions return, for `Job.keep`, and for boundaries if they are counted."""
         names = tuple(card.classes.names[index] for index in extras.probabilities)
-        return ExtraColumns(extras.confidence is not None, maps, names, tuple(keep), boundary)
+        meta = tuple(name.removeprefix(":") for name in keep)
+        measured = tuple(name.removeprefix(":") for name in keep if name.startswith(":"))
+        return ExtraColumns(extras.confidence is not None, maps, names, meta, measured, boundary)
 
     @staticmethod
     def of_run(run: Mapping[str, Any], card: ModelCard) -> ExtraColumns:
@@ -99,7 +103,7 @@ class ExtraColumns:
         contract = run["contract"]
         wanted = contract.get("confidence") or {"measure": None, "maps": False}
         extras = Extras(wanted["measure"], tuple(contract.get("probabilities", ())))
-        keep = [name.removeprefix(":") for name in contract["input"].get("keep", ())]  # `:brightness` up to format 4
+        keep = contract["input"].get("keep", ())
         boundary = "boundary" in contract
         return ExtraColumns.of(extras, wanted["maps"], card, keep=keep, boundary=boundary)
 

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from segment.errors import SegmentError
+from segment.output.damage import read_checked
 from segment.output.ledger import LOST, Ledger
 from segment.output.plan import Plan
+from segment.output.readable_rows import check_readable
 from segment.store.background import in_order
 from segment.store.names import shown
 
@@ -33,8 +35,14 @@ def part_tables(
 
 def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]) -> pa.Table:
     """Read the given columns of a committed part. Raises SegmentError: its masks file is damaged or lost."""
+
+    def read() -> pa.Table:
+        table = ledger.read_rows(shard, part, columns)
+        check_readable(table)
+        return table
+
     try:
-        return ledger.read_rows(shard, part, columns)
+        return read_checked(ledger.masks_url(shard, part), read)
     except FileNotFoundError:
         raise SegmentError(f"{shown(ledger.masks_url(shard, part))} was committed and {LOST}") from None
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from segment.models.extra_options import Measure
+
 
 class _Shape(BaseModel):
     # other versions write other keys
@@ -26,7 +28,7 @@ class _Runtime(_Shape):
 
 
 class _Confidence(_Shape):
-    measure: str | None
+    measure: Measure
     maps: bool
 
 

@@ -16,7 +16,7 @@ from segment.images.codec import decode_mask
 from segment.inputs.parts import Part, Sample
 from segment.metrics import Confusion, score
 from segment.models.sessions import Runtime
-from segment.models.sessions.apart_process import LOAD_SECONDS, NOT_LOADED, given_apart, loading, run_apart, tell
+from segment.models.sessions.apart_process import LOAD_SECONDS, NOT_LOADED, given_apart, run_apart, tell, within
 from segment.models.sessions.base import first_line
 from segment.models.weights import Weights
 from segment.output.tables import ImageRow
@@ -140,7 +140,7 @@ class _Contender:
         tell(begun=asdict(runtime))
         own = replace(task, runtime=runtime)
         try:
-            with loading(_load_seconds(task)):
+            with within(_load_seconds(task)):
                 return _Contender(own, Tried(runtime), load_worker(own, weights))
         except (SegmentError, ImportError) as error:
             return _Contender(own, Tried(runtime, str(error)))

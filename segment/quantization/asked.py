@@ -61,7 +61,7 @@ def check_job(job: Job) -> None:
 
 
 def check_source(card: ModelCard, weights: Weights, method: Method) -> None:
-    """Refuse weights that cannot be quantised by a method.
+    """Refuse weights that cannot be quantised by a method, whatever their graph; for that see `check_graph`.
 
     Raises UsageError, ModelError: the message says why, and what to do.
     """
@@ -79,6 +79,10 @@ def check_source(card: ModelCard, weights: Weights, method: Method) -> None:
         raise ModelError(f"{weights.origin}: onnxruntime quantises .onnx only. An OpenVINO IR takes --method nncf")
     if card.quantisation is not None:
         raise ModelError(f"model card {card.name} is of quantised weights: give the card of their source")
+
+
+def check_graph(weights: Weights) -> None:
+    """Refuse a graph that cannot be quantised. Raises ModelError: the message says why, and what to do."""
     facts = inspect_graph(weights)
     found = sorted(name for name in facts.operators if name in _QUANTISED or name.startswith("QLinear"))
     if found:

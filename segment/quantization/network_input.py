@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from segment.models.card import ModelCard
+from segment.models.sessions.apart_process import Within
 from segment.models.sessions.onnx_nodes import Nodes
 from segment.models.sessions.onnx_preprocess import Preprocessing
 from segment.models.sessions.ports import Port
@@ -21,10 +22,10 @@ _OPSET, _IR_VERSION = 17, 8
 
 
 class NetworkInputs:
-    """The numbers that a graph gets for each array of a calibration."""
+    """The numbers that a graph gets for each array of a calibration; `within` is entered for each."""
 
-    def __init__(self, card: ModelCard, entry: Port, calibration: Calibration) -> None:
-        self._card, self._entry, self._calibration = card, entry, calibration
+    def __init__(self, card: ModelCard, entry: Port, calibration: Calibration, within: Within) -> None:
+        self._card, self._entry, self._calibration, self._within = card, entry, calibration, within
         self._session = functools.lru_cache(maxsize=1)(self._preprocessing)
 
     def __len__(self) -> int:
@@ -36,7 +37,8 @@ class NetworkInputs:
     def __getitem__(self, index: int) -> NDArray[Any]:
         """Return the numbers of one array, of the shape and type of the graph's input for one image."""
         images = self._calibration[index]
-        return np.asarray(self._session(images.shape).run(None, {"images": images})[0])
+        with self._within():
+            return np.asarray(self._session(images.shape).run(None, {"images": images})[0])
 
     def _preprocessing(self, shape: tuple[int, ...]) -> Any:
         nodes = Nodes("in", _OPSET)

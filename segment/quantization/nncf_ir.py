@@ -13,6 +13,7 @@ import openvino
 
 from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
+from segment.models.sessions.apart_process import Within
 from segment.models.sessions.base import first_line
 from segment.models.sessions.openvino import read_graph
 from segment.models.sessions.openvino_ports import to_port
@@ -26,8 +27,8 @@ from segment.quantization.quiet import quiet
 SETTINGS = "MIXED preset: activations of either sign asymmetric, all others symmetric; bias correction"
 
 
-def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration) -> tuple[bytes, bytes]:
-    """Return the bytes of the .xml and the .bin file of a quantised model.
+def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration, within: Within) -> tuple[bytes, bytes]:
+    """Return the bytes of the .xml and the .bin file of a quantised model; for `within` see `quantise_onnx`.
 
     Raises UsageError: NNCF is not installed; ModelError: card and graph do not match, or the graph cannot be quantised.
     """
@@ -39,7 +40,7 @@ def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration) -> 
     model = read_graph(openvino.Core(), weights)
     ports = [to_port(port) for port in model.inputs]
     entry, _ = choose_ports(card, ports, [to_port(port) for port in model.outputs])
-    inputs = NetworkInputs(card, ports[entry], calibration)
+    inputs = NetworkInputs(card, ports[entry], calibration, within)
     with TemporaryFolder() as folder, quiet("nncf", logging.ERROR, sys.stderr):  # progress on stderr
         try:
             quantised = nncf.quantize(

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from segment.errors import SegmentError, UsageError
 from segment.job import Job
-from segment.models.card import ModelCard, load_card, parse_card
+from segment.models.card import load_card
 from segment.models.quantisation import Method
-from segment.models.sessions import Runtime, capabilities
-from segment.models.weights import Weights, load_weights
+from segment.models.sessions import apart_process
+from segment.models.weights import load_weights
 from segment.process.temporaries import TemporaryFolder
 from segment.progress import Progress
 from segment.quantization.asked import Asked, check_job, check_source
-from segment.quantization.calibration import FEWEST_IMAGES, Calibration, Place, places_of, spread
+from segment.quantization.calibration import FEWEST_IMAGES, places_of, spread
 from segment.quantization.judging import gains, judge, reservations
-from segment.quantization.pricing import in_f32, price, served_by
+from segment.quantization.making import Chosen, Making, Note, make
+from segment.quantization.pricing import price, served_by
 from segment.quantization.quantised_folder import (
     CARD,
     PAGE,
     REFUSED,
     OutputFolder,
-    quantised_card,
     quantised_name,
     text_of,
     with_price,
 )
 from segment.quantization.quantised_page import render_quantisation
-from segment.quantization.runtime_speeds import Candidate, RuntimeSpeed, measure
-from segment.quantization.trial_run import try_runtimes
+from segment.quantization.runtime_speeds import RuntimeSpeed
 from segment.report.comparison.comparing import RunComparison
 from segment.report.comparison.gate import Verdict
 from segment.store.client import Store
 from segment.store.names import count, shown
-
-Note = Callable[[str], None]
 
 _UNLABELLED = {"labels": None, "label_pattern": None, "label_key": None, "label_column": None}
 
@@ -123,59 +119,33 @@ def quantise_job(
         note(line)
     with TemporaryFolder() as temporary:
         folder = temporary.path
-        (folder / "calibration").mkdir()
-        calibration = Calibration(chosen.calibrating, chosen.reading, card, store, folder / "calibration")
-        notes = [*chosen.notes, *(f"{n} calibration images left out: {why}" for why, n in calibration.unusable.items())]
-        if chosen.are_apart and (same := calibration.count_same(chosen.evaluated, job, store)):
-            notes.append(f"{count(same, 'image')} calibrate and are evaluated: the price may be flattered")
-        note(f"quantising with {count(calibration.images, 'image')}")
-        files, settings = _quantise(card, weights, calibration, asked.method)
-        made = quantised_card(card, weights, files, calibration, asked.method, settings, asked.seed)
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-        (folder / CARD).write_text(text_of(made), encoding="utf-8")
-        located = parse_card(text_of(made), base=str(folder))
-        try_runtimes(folder / CARD, runtimes, calibration[0])
-        note("measuring the speed")
-        candidates = _candidates(card, weights, located, load_weights(located, store=store), runtimes)
-        speeds = tuple(measure(candidates, calibration))
+        making = Making(card, weights, job, asked, chosen, runtimes, store, folder)
+        made = apart_process.call_apart(make, making, note=note)
         note(f"comparing with the source on {count(len(chosen.evaluated), 'image')}, {1 + len(runtimes)} runs")
         evaluating = job.model_copy(update={"sample": chosen.sample})
         priced = price(evaluating, folder / CARD, runtimes, folder, store, seed=asked.seed, progress=progress)
         verdicts = tuple(judge(priced.comparison, asked))
-        notes += [*reservations(priced.comparison, asked), *gains(speeds)]
+        notes = (*chosen.notes, *made.notes, *reservations(priced.comparison, asked), *gains(made.speeds))
         accepted = asked.force or all(verdict.passed for verdict in verdicts)
-        whole = with_price(made, priced.prices)
+        whole = with_price(made.card, priced.prices)
         found = QuantisedModel(
             output.file(CARD),
             output.file(PAGE if accepted else REFUSED),
             priced.comparison,
-            speeds,
+            made.speeds,
             verdicts,
-            tuple(notes),
+            notes,
             accepted,
         )
         page = render_quantisation(found, whole, priced.tasks)
         if accepted:
-            output.publish(files, text_of(whole), page)
+            output.publish({name: (folder / name).read_bytes() for name in made.files}, text_of(whole), page)
         else:
             output.refuse(page)
         return found
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """The images that calibrate, the job that reads them, those that are evaluated, and the job's `sample` of these."""
-
-    calibrating: list[Place]
-    reading: Job
-    evaluated: list[Place]
-    sample: int | None
-    notes: list[str]
-    are_apart: bool = True
-
-
-def _choose(job: Job, asked: Asked, store: Store) -> _Chosen:
+def _choose(job: Job, asked: Asked, store: Store) -> Chosen:
     """Choose images that calibrate and others that are evaluated, as far as there are enough."""
     places = places_of(job.input, job, store)
     is_own, are_few = asked.calibrate is None, len(places) < 2 * FEWEST_IMAGES
@@ -186,40 +156,12 @@ def _choose(job: Job, asked: Asked, store: Store) -> _Chosen:
     if asked.calibrate is not None:
         unlabelled = job.model_copy(update=_UNLABELLED)
         calibrating = spread(places_of(asked.calibrate, unlabelled, store), asked.images, asked.seed)
-        return _Chosen(calibrating, unlabelled, evaluated, sample, [])
+        return Chosen(calibrating, unlabelled, evaluated, sample, [])
     if are_few:
         calibrating = spread(places, asked.images, asked.seed)
         words = f"too few to part, {count(len(places), 'image')}: those that calibrate are evaluated, too"
-        return _Chosen(calibrating, job, evaluated, sample, [f"{words}, which may flatter"], False)
+        return Chosen(calibrating, job, evaluated, sample, [f"{words}, which may flatter"], False)
     names = {place.name for place in evaluated}
     others = [place for place in places if place.name not in names]
     words = f"{calibrators} of {len(places):,} images calibrate, {most:,} others are evaluated"
-    return _Chosen(spread(others, calibrators, asked.seed), job, evaluated, sample, [words])
-
-
-def _quantise(
-    card: ModelCard, weights: Weights, calibration: Calibration, method: Method
-) -> tuple[dict[str, bytes], str]:
-    """Return the new files by name, and the settings."""
-    name = quantised_name(card)
-    if method == "nncf":
-        from segment.quantization import nncf_ir
-
-        graph, data = nncf_ir.quantise_ir(card, weights, calibration)
-        return {f"{name}.xml": graph, f"{name}.bin": data}, nncf_ir.SETTINGS
-    from segment.quantization import static_qdq
-
-    return {f"{name}.onnx": static_qdq.quantise_onnx(card, weights, calibration)}, static_qdq.SETTINGS
-
-
-def _candidates(
-    card: ModelCard, weights: Weights, made_card: ModelCard, made: Weights, runtimes: list[Runtime]
-) -> list[Candidate]:
-    """Return what is timed: the source in f32, in bf16 where the CPU has it, and the quantised model."""
-    found = []
-    for runtime in runtimes:
-        found.append(Candidate("f32", card, weights, in_f32(runtime, weights.format)))
-        if runtime.name == "openvino" and "openvino:cpu:bf16" in capabilities():
-            found.append(Candidate("bf16", card, weights, replace(runtime, precision="bf16")))
-        found.append(Candidate("INT8", made_card, made, runtime))
-    return found
+    return Chosen(spread(others, calibrators, asked.seed), job, evaluated, sample, [words])

@@ -11,6 +11,7 @@ import numpy as np
 
 from segment.models.card import ModelCard
 from segment.models.sessions import Runtime, Session, open_session
+from segment.models.sessions.apart_process import Within
 from segment.models.sessions.cpu import cpu_facts, cpu_flags
 from segment.models.weights import Weights
 from segment.quantization.calibration import Calibration
@@ -57,18 +58,24 @@ class RuntimeSpeed:
     turns: int
 
 
-def measure(candidates: Sequence[Candidate], calibration: Calibration) -> list[RuntimeSpeed]:
-    """Time the candidates on the same images, in turns: each segments one image, then each the next one."""
-    opened = [open_session(one.card, one.weights, one.runtime, threads=1, sanity_check=False) for one in candidates]
+def measure(candidates: Sequence[Candidate], calibration: Calibration, within: Within) -> list[RuntimeSpeed]:
+    """Time the candidates on the same images, in turns: each segments one image, then each the next one.
+
+    `within` is entered for each step; see `call_apart`.
+    """
+    opened = []
+    for one in candidates:
+        with within():
+            opened.append(open_session(one.card, one.weights, one.runtime, threads=1, sanity_check=False))
+            _seconds(opened[-1], calibration, 0)  # the first call compiles
     times: list[list[float]] = [[] for _ in candidates]
-    for session in opened:
-        _seconds(session, calibration, 0)  # the first call compiles
     start = time.process_time()
     for turn in range(_MOST_TURNS):
         if turn >= _FEWEST_TURNS and time.process_time() - start > _SECONDS:
             break
         for session, seconds in zip(opened, times, strict=True):
-            seconds.append(_seconds(session, calibration, turn))
+            with within():
+                seconds.append(_seconds(session, calibration, turn))
     return [_speed(one, seconds) for one, seconds in zip(candidates, times, strict=True)]
 
 

@@ -16,6 +16,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from segment.errors import ModelError
 from segment.models.card import ModelCard
+from segment.models.sessions.apart_process import Within
 from segment.models.sessions.base import first_line
 from segment.models.sessions.onnxfile import stored_names
 from segment.models.sessions.surgery import Surgeon
@@ -35,14 +36,16 @@ _OPTIONS = {
 }
 
 
-def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration) -> bytes:
+def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration, within: Within) -> bytes:
     """Return the bytes of a quantised model, without what the card's output does not need.
+
+    `within` is entered for each image, see `call_apart`: the time of a block around it is from one to the next.
 
     Raises ModelError: card and graph do not match, or the graph cannot be quantised.
     """
     size = calibration[0].shape[1:3]
     whole = Surgeon(card.at((size[0], size[1])), weights.graph)
-    reader = _Reader(NetworkInputs(card, whole.entry, calibration), whole.entry.name)
+    reader = _Reader(NetworkInputs(card, whole.entry, calibration, within), whole.entry.name)
     # Its progress is a line for each image, and its remarks are on tensors.
     with TemporaryFolder() as folder, quiet(None, logging.CRITICAL, io.StringIO()):
         source, prepared, quantised = (folder.path / f"{name}.onnx" for name in ("source", "prepared", "quantised"))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segment.errors import ModelError, SegmentError
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, open_session
-from segment.models.sessions.apart_process import given_apart, loading, run_apart, tell
+from segment.models.sessions.apart_process import given_apart, run_apart, tell, within
 from segment.models.sessions.base import first_line
 from segment.models.weights import Weights, load_weights
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 def _tried(card: ModelCard, weights: Weights, runtime: Runtime, images: NDArray[np.uint8]) -> str:
     try:
-        with loading():
+        with within():
             session = open_session(card, weights, runtime, sanity_check=False)
         session.predict(images)
     except SegmentError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from segment.images.resize import resize_image, restore_mask
 from segment.models.card import ModelCard
 from segment.models.card_input import Input, Resize
 from segment.models.sessions import Extras, Runtime, Session, open_session
+from segment.models.sessions.apart_process import Within
 from segment.models.weights import Weights
 from segment.pipeline.prediction import predict
 from segment.pipeline.resources import available_cpus
@@ -47,16 +49,21 @@ class _Prepared:
 class Bench:
     """Segments labelled images by different readings of a card, and counts pixels at the images' own size.
 
+    Args:
+        within: entered for each image that the model segments, and while it is loaded for that.
+
     Attributes:
         segmented: how many times the model has segmented an image.
         refused: readings that the model does not take.
     """
 
-    def __init__(self, card: ModelCard, weights: Weights, runtime: Runtime, max_pixels: int) -> None:
+    def __init__(
+        self, card: ModelCard, weights: Weights, runtime: Runtime, max_pixels: int, within: Within = nullcontext
+    ) -> None:
         self.card = card
         self.segmented = 0
         self.refused: set[tuple[str, Scaling]] = set()
-        self._weights, self._runtime, self._max_pixels = weights, runtime, max_pixels
+        self._weights, self._runtime, self._max_pixels, self._within = weights, runtime, max_pixels, within
         self._resize: Resize | None = None  # of `_prepared`, by image
         self._prepared: dict[Labelled, _Prepared] = {}
         self._counts: dict[tuple[str, Scaling, Labelled, bytes], NDArray[np.int64]] = {}
@@ -89,7 +96,8 @@ class Bench:
         prepared = self._prepare(card, image)
         key = reading.channels, reading.scaling, image, prepared.digest
         if key not in self._counts:
-            self._counts[key] = self._segmented(card, reading, prepared, image.label)
+            with self._within():
+                self._counts[key] = self._segmented(card, reading, prepared, image.label)
         return self._counts[key]
 
     def _prepare(self, card: ModelCard, image: Labelled) -> _Prepared:

@@ -31,6 +31,10 @@ _TRIES = 4  # images that are read for each one wanted
 _NAMED = 6  # classes that a message names
 
 
+class NoLabels(UsageError):
+    """The labels of an input say nothing: there are none or too few that can be used."""
+
+
 @dataclass(frozen=True, eq=False)
 class Labelled:
     """An image with its label.
@@ -75,7 +79,7 @@ class LabelledImages:
         unusable: number of images that were left out, by reason.
 
     Raises:
-        UsageError: there are no labels, or none can be used.
+        NoLabels: there are none, or none can be used.
         StoreError: the store refused.
     """
 
@@ -83,7 +87,7 @@ class LabelledImages:
         found = discover(job.input, job.input_options, store)
         places = [place for part in found.parts for place in _places(part)]
         if not places:
-            raise UsageError(
+            raise NoLabels(
                 "no image of the input has a label, and without labels nothing can be said: name them (--labels)"
             )
         self.of = len(places)
@@ -99,7 +103,7 @@ class LabelledImages:
         self.numberings = _possible(card.classes, taken) if numbered else (decoded(),)
         self._images = [image for item in taken if (image := self._labelled(item))]
         if not self._images:
-            raise UsageError(f"none of the labelled images can be used, so nothing can be said:{self.reasons}")
+            raise NoLabels(f"none of the labelled images can be used, so nothing can be said:{self.reasons}")
 
     def __len__(self) -> int:
         return len(self._images)

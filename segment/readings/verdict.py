@@ -9,7 +9,7 @@ from typing import Any
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.card_input import Resize
-from segment.models.sessions.apart_process import Loading
+from segment.models.sessions.apart_process import Within
 from segment.models.toml_text import inline_table, line
 from segment.readings.alternatives import SETTINGS
 from segment.readings.bench import MIDDLE
@@ -37,9 +37,9 @@ class CheckInWords:
     agrees: bool
 
 
-def check_in_words(job: Job, images: int, *, note: Note, loading: Loading) -> CheckInWords:
+def check_in_words(job: Job, images: int, *, note: Note, within: Within) -> CheckInWords:
     """Check a card, see `check_card`, and return what is said of it."""
-    checked = check_card(job, images=images, note=note, loading=loading)
+    checked = check_card(job, images=images, note=note, within=within)
     table = list(table_lines(checked))
     if not checked.found.over_chance.matters:
         return CheckInWords(table, no_evidence(checked.found), [], [], agrees=False)

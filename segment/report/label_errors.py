@@ -27,6 +27,7 @@ from segment.metrics.conventions import ratio
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables, read_part_rows
 from segment.output.plan import Plan
+from segment.output.readable_rows import damaged
 from segment.pipeline.stages import Task
 from segment.report.fitting import print_line, print_rows
 from segment.report.markdown import markdown_table
@@ -174,7 +175,7 @@ def _suspicious_images(
     wrong = counted & (label != prediction)
     labelled, differing = 0, 0
     worst: list[tuple[float, int, int]] = []  # suspicion, part, row
-    columns = [*count_columns(), "class_confidence"]  # the last one only where a run has it
+    columns = [*count_columns(), *(["class_confidence"] if task.extra_columns.confidence else [])]
     for part, table in part_tables(ledger, plan, numbers, columns):
         rows = np.flatnonzero(np.asarray(pc.is_valid(table["confusion"])))
         table = table.take(pa.array(rows))
@@ -194,8 +195,17 @@ def _class_confidence(rows: pa.Table, classes: int) -> NDArray[np.float64]:
     if "class_confidence" not in rows.column_names:
         return np.ones((len(rows), classes))
     values = [value or [None] * classes for value in rows["class_confidence"].to_pylist()]
+    if any(len(value) != classes for value in values):
+        raise damaged("the confidence of the classes")
     found = np.array(values, np.float64).reshape(len(rows), classes)
     return np.where(np.isnan(found), 1.0, found)
+
+
+def _decoded(data: bytes | None) -> NDArray[np.uint8] | None:
+    try:
+        return None if data is None else decode_mask(data)
+    except ValueError:
+        raise damaged("a confidence map") from None
 
 
 def _of_image(ledger: Ledger, row: Row, view: ImageView, task: Task, has_maps: bool) -> Iterator[LikelyError]:
@@ -206,7 +216,7 @@ def _of_image(ledger: Ledger, row: Row, view: ImageView, task: Task, has_maps: b
     if task.extra_columns.confidence:
         table = read_part_rows(ledger, row.part.shard, row.whole, columns)
         stored = table.slice(row.position, 1).to_pylist()[0]
-    sure = decode_mask(stored["confidence"]["bytes"]) if stored.get("confidence") else None
+    sure = _decoded(stored["confidence"]["bytes"]) if stored.get("confidence") else None
     if sure is not None:
         height, width = view.mask.shape
         sure = resize.restore_mask(sure, task.card.input, (height, width))

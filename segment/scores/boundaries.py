@@ -21,6 +21,7 @@ from segment.models.classes import Classes
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
+from segment.output.readable_rows import check_indices, column_of
 from segment.scores.image_counts import taken
 from segment.scores.scored import ClassUnits, Draws, UnitCount, intervals_of
 
@@ -137,12 +138,16 @@ def joined_boundaries(blocks: Sequence[ImageBoundaries]) -> ImageBoundaries:
 
 
 def boundaries_of_rows(classes: int, fraction: float, rows: pa.Table) -> ImageBoundaries:
-    """Return the boundary counts of rows of a masks file; an image without a label has none."""
-    stored = rows["boundary"].combine_chunks()
+    """Return the boundary counts of rows of a masks file; an image without a label has none.
+
+    Raises SegmentError: they are not there, or a class is none of so many.
+    """
+    stored = column_of(rows, "boundary").combine_chunks()
     lists = [stored.field(index) for index in range(stored.type.num_fields)]
     class_ids, *counts = [np.asarray(values.flatten()) for values in lists]
     lengths = np.asarray(pc.fill_null(pc.list_value_length(lists[0]), 0)).astype(np.int64)
     offsets = np.append(0, np.cumsum(lengths))
+    check_indices(class_ids, classes, "a class of a boundary")
     return ImageBoundaries(classes, fraction, offsets, class_ids.astype(np.uint8), np.stack(counts).astype(np.int64))
 
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from segment.metrics import Confusion
 from segment.metrics.conventions import ratio
 from segment.metrics.regroup import Grouping
+from segment.output.readable_rows import check_indices, column_of, damaged
+from segment.store.names import shown
 
 _COLUMNS = ["id", "width", "height", "confusion"]
 BRIGHTNESS = ":brightness"  # among the names of kept metadata: what every run measures. A colon begins none of those
@@ -115,14 +117,19 @@ def count_columns(meta: Collection[str] = ()) -> list[str]:
 
 
 def counts_of_rows(classes: int, rows: pa.Table, meta: Collection[str] = ()) -> ImageCounts:
-    """Return the counts of rows of a masks file (`count_columns`), each of which has counts, and kept metadata."""
+    """Return the counts of rows of a masks file (`count_columns`), each of which has counts, and kept metadata.
+
+    Raises SegmentError: a cell is none of so many classes, or metadata is not there.
+    """
     stored = rows["confusion"].combine_chunks()
+    cells = np.asarray(stored.field("cell").flatten())
+    check_indices(cells, (classes + 1) * classes, "a cell of the counts")
     return ImageCounts(
         classes,
         rows["id"],
         np.asarray(rows["width"]).astype(np.int64) * np.asarray(rows["height"]),
         np.append(0, np.cumsum(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))),
-        np.asarray(stored.field("cell").flatten()).astype(np.uint16),
+        cells.astype(np.uint16),
         compact(np.asarray(stored.field("count").flatten())),
         {name: _meta(rows, name) for name in meta},
     )
@@ -131,7 +138,9 @@ def counts_of_rows(classes: int, rows: pa.Table, meta: Collection[str] = ()) -> 
 def _meta(rows: pa.Table, name: str) -> pa.ChunkedArray:
     if name == BRIGHTNESS:
         return rows[_BRIGHTNESS_COLUMN].cast(pa.string())
-    meta = rows["meta"]
+    meta = column_of(rows, "meta")
+    if meta.type.get_field_index(name) < 0:
+        raise damaged(f"the metadata {shown(name)!r}")
     return pa.chunked_array([pc.struct_field(meta.combine_chunks(), [meta.type.get_field_index(name)])])
 
 

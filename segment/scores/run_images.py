@@ -16,6 +16,7 @@ from segment.metrics.bootstrap import CHUNK, Bootstrap
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
+from segment.output.readable_rows import damaged
 from segment.scores.boundaries import BoundarySums, ImageBoundaries, boundaries_of_rows
 from segment.scores.image_counts import ImageCounts, count_columns, counts_of_rows
 from segment.scores.scored import Protocol, Scored, ScoreSums
@@ -122,6 +123,8 @@ def _in_chunks(tables: Iterable[tuple[int, pa.Table]]) -> Iterator[pa.Table]:
     waiting: list[pa.Table] = []
     for _, table in tables:
         waiting.append(table.replace_schema_metadata(None))
+        if waiting[-1].schema != waiting[0].schema:
+            raise damaged("a column")
         if sum(map(len, waiting)) >= CHUNK:
             rows = pa.concat_tables(waiting)
             whole = len(rows) - len(rows) % CHUNK

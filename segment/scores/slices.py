@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from segment.errors import UsageError, did_you_mean
@@ -24,6 +25,7 @@ _MOST_NUMBERS = 50  # slices of numbers, which bounds can divide into fewer
 _MEGAPIXELS = (0.25, 1, 4, 16)  # bounds of slices by size
 _BRIGHTNESS = "50,100,150,200"  # bounds of slices by brightness
 _SHARES = (0.01, 0.1)  # bounds of slices by share of a class
+_WHOLE = r"^([-+]?(?:0|[1-9]\d*))\.0+$"  # of RE2: a whole number with zeros behind the point
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -233,9 +235,12 @@ class Groups:
 
 
 def _texts(by: str, kept: str | None, option: str) -> Callable[[ImageCounts], pa.Array]:
-    """Return what reads a text of each image, null where there is none: kept metadata, or something of its id."""
+    """Return what reads a text of each image, null where there is none: kept metadata, or something of its id.
+
+    A whole number is one value however it is written: where a column has gaps, pandas writes `1.0` for 1.
+    """
     if kept:
-        return lambda counts: counts.meta[kept].combine_chunks()
+        return lambda counts: pc.replace_substring_regex(counts.meta[kept].combine_chunks(), _WHOLE, r"\1")
     value = _reader(by, option)
     return lambda counts: pa.array(map(value, counts.ids.to_pylist()), pa.string())
 

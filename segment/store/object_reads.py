@@ -69,10 +69,17 @@ async def _get_http(
         filesystem._raise_not_found_for_status(response, url)
         if start and response.status == 200:  # the whole object, from its beginning
             raise ignores_ranges(url)
+        if start is not None and not _is_range(response.headers.get("Content-Range"), start):
+            raise ConnectionError("received another range")
         if stop is None:
             bounds.check(response.content_length)
         data = await _received(response.content.iter_any(), start, stop, bounds)
         return data, entry_of(url, response.headers).etag
+
+
+def _is_range(told: str | None, start: int) -> bool:
+    """Whether an answer holds what begins at a byte, as far as its server says which bytes these are."""
+    return told is None or told.strip().lower().startswith(f"bytes {start}-")
 
 
 async def _get_other(

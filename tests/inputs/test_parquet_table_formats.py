@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segment.errors import StoreError, UsageError
+from segment.errors import StoreError, TooManyBytes, UsageError
 from segment.inputs.discover import discover
 from segment.inputs.discovery import Discovery
+from segment.inputs.parquet import table_formats
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from tests.datasets import encoded
@@ -163,6 +164,57 @@ def test_a_log_that_cannot_be_followed(tmp_path: Path) -> None:
     assert unfollowed(table)
 
 
+HOSTILE = {
+    "a path that is a number": '{"add": {"path": 1e400}}',
+    "nested without end": '{"add": ' + "[" * 100_000,
+    "a number of many digits": '{"add": {"path": "a", "deletionVector": {"offset": ' + "9" * 5000 + "}}}",
+    "an action that is a list": '{"add": [["path", "a"]]}',
+    "a deletion vector that is text": '{"add": {"path": "a", "deletionVector": "b"}}',
+    "half of a surrogate pair": '{"remove": {"path": 7}}\n{"add": {"path": "\\ud800"}}',
+    "a line beyond its bound": json.dumps(add("a" * 5000)),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_log_of_a_stranger_is_one_that_cannot_be_followed(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_formats, "MOST_JSON", 4096)
+    table = delta(tmp_path / "t")
+    (table / "_delta_log" / f"{1:020d}.json").write_text(HOSTILE[what])
+    assert unfollowed(table)
+
+
+@pytest.mark.parametrize("path", ["/etc/x.parquet", "file:///etc/x.parquet", "../../x.parquet", "s3://other/x.parquet"])
+def test_a_log_leads_nowhere(tmp_path: Path, path: str) -> None:
+    """It takes files away from what is listed, and adds none."""
+    table = delta(tmp_path / "t")
+    commit(table, 2, add(path))
+    with pytest.raises(UsageError, match="of its current version cannot be found"):
+        find(table)
+
+
+def test_a_path_may_hold_what_unicode_calls_an_end_of_line(tmp_path: Path) -> None:
+    table = delta(tmp_path / "t")
+    write(table / "x\u2028y.parquet")
+    action = json.dumps(add("x\u2028y.parquet"), ensure_ascii=False)
+    (table / "_delta_log" / f"{2:020d}.json").write_text(action, encoding="utf-8")
+    assert "x\u2028y.parquet" in files(find(table), table)
+
+
+def test_logs_and_metadata_are_read_within_their_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of a gigabyte of brackets would be 7 GB of Python's lists."""
+    table = delta(tmp_path / "t")
+    monkeypatch.setattr(table_formats, "_MOST_COMMIT", 100)
+    with pytest.raises(TooManyBytes, match=r"\.json: it has more than 100 bytes"):
+        find(table)
+    write(tmp_path / "i" / "a.parquet")
+    iceberg(tmp_path / "i", "v1", 1)
+    monkeypatch.setattr(table_formats, "MOST_JSON", 100)
+    with pytest.raises(TooManyBytes, match=r"v1\.metadata\.json: it has more than 100 bytes"):
+        find(tmp_path / "i")
+
+
 def test_a_log_that_is_cleaned_while_it_is_read(tmp_path: Path) -> None:
     table = delta(tmp_path / "t")
 
@@ -259,6 +311,11 @@ def test_an_iceberg_table_is_read_where_all_of_its_files_are_current(tmp_path: P
     assert "with 1 delete file" in refusal(tmp_path)
     (tmp_path / "metadata" / "00012-1b2c-3d.metadata.json").write_text("{}")
     assert "is no valid metadata of an Iceberg table" in refusal(tmp_path)
+    for number in ("1e999", "9" * 5000, "[" * 100_000, "null", '"NaN"'):
+        snapshots = f'[{{"snapshot-id": 1, "summary": {{"total-data-files": {number}}}}}]'
+        text = f'{{"current-snapshot-id": 1, "snapshots": {snapshots}}}'
+        (tmp_path / "metadata" / "00012-1b2c-3d.metadata.json").write_text(text)
+        assert "is no valid metadata of an Iceberg table" in refusal(tmp_path)
 
 
 def test_a_hudi_table(tmp_path: Path) -> None:

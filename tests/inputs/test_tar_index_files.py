@@ -217,18 +217,64 @@ def test_links_and_other_letters_are_no_wrong_index(tmp_path: Path) -> None:
     assert sorted(name for name, *_ in triples(found)) == sorted(["a", "\u00e4\u00f6", LONG, "b"])
 
 
-def test_a_name_of_other_letters_is_read_by_an_index(tmp_path: Path) -> None:
-    """Where it is none of those that planning compares: a header of pax holds question marks in its place."""
-    path = tmp_path / "a.tar"
+OTHERS = {"other letters": "\u00e4", "cut off": LONG, "abbreviated": f"{'folder/' * 20}c"}
+
+
+@pytest.mark.parametrize("place", ["planning compares it", "it does not"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_name_that_its_header_tells_otherwise_is_read_by_an_index(tmp_path: Path, kind: str, place: str) -> None:
+    """The attributes before the header tell it: the header holds question marks, or libarchive's short form of it."""
+    path, name = tmp_path / "a.tar", f"{OTHERS[kind]}.jpg"
+    others = [f"{number:02}.jpg" for number in range(40)]
+    names = [name, *others] if place == "planning compares it" else [*others, name, "x.jpg", "y.jpg", "z.jpg"]
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for name in [*(f"{number:02}.jpg" for number in range(40)), "\u00e4.jpg", *"xyz"]:
-            member = tarfile.TarInfo(name)
+        for each in names:
+            member = tarfile.TarInfo(each)
             member.size = 3
             archive.addfile(member, io.BytesIO(b"jpg"))
+    if kind == "abbreviated":
+        abbreviate(path, name)
     write_index(path)
     found = find(tmp_path)
     assert any("idx" in line for line in found.lines)
-    assert "\u00e4" in [name for name, *_ in triples(found)]
+    assert OTHERS[kind] in [name for name, *_ in triples(found)]
+
+
+def abbreviate(path: Path, name: str) -> None:
+    """Write the header of a member as libarchive does: the name without some of its folders."""
+    with tarfile.open(path) as archive:
+        place = archive.getmember(name).offset_data - 512
+    data = bytearray(path.read_bytes())
+    short = b"folder/" * 10 + b"c.jpg"
+    data[place : place + 100] = short.ljust(100, b"\0")
+    data[place + 148 : place + 156] = b" " * 8
+    data[place + 148 : place + 156] = b"%06o\0 " % sum(data[place : place + 512])
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("exchanged", [("seg.png", "jpg"), ("json", "jpg"), ("seg.png", "json")])
+def test_members_of_equal_size_that_an_index_exchanges_are_told(tmp_path: Path, exchanged: tuple[str, str]) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in (f"{key}.{suffix}" for key in "abcdefghijklmnop" for suffix in ("jpg", "json", "seg.png")):
+            member = tarfile.TarInfo(name)
+            member.size = 14
+            archive.addfile(member, io.BytesIO(b'{"weather": 1}'))
+    options = {"keep": ("weather",)}
+    index = write_index(path)
+    assert len(triples(find(tmp_path, **options), **options)) == 16
+    one, other = exchanged
+    lines = index.read_text().splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("jpg") and "h.jpg" in line)
+    words = lines[place].split(" ")
+    first, second = words.index(one) + 1, words.index(other) + 1
+    words[first], words[second] = words[second], words[first]
+    lines[place] = " ".join(words)
+    index.write_text("\n".join(lines) + "\n")
+    found = find(tmp_path, **options)
+    assert any("idx" in line for line in found.lines)
+    with pytest.raises(InputChanged, match="by which this run was planned, is not the index of the tar beside it"):
+        triples(found, **options)
 
 
 @pytest.mark.parametrize("kind", ["pax", "gnu"])

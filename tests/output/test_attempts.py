@@ -7,14 +7,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from segment.errors import StoreError, UsageError
-from segment.output.attempts import AttemptWriter, read_attempts
+from segment.output.attempts import AttemptWriter, _started, read_attempts
 from segment.output.ledger import Ledger
 from segment.store.client import Store
 from tests.calls import Call
@@ -39,11 +41,16 @@ def gone() -> int:
 
 
 def attempt(ledger: Ledger, **facts: Any) -> str:
-    """Write the record of an attempt that has not ended, as a driver with these facts would have; return its name."""
+    """Write the record of an attempt that has not ended, as a driver with these facts would have; return its name.
+
+    Without the time of its start, unless that is given, as a version before wrote it.
+    """
     AttemptWriter(ledger, engine="local", workers=1)
     name = read_attempts(ledger)[-1].name
     path = Path(ledger.url("runs", f"{name}.json").removeprefix("file://"))
-    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+    written = json.loads(path.read_text())
+    del written["started"]
+    path.write_text(json.dumps({**written, **facts}))
     return name
 
 
@@ -64,6 +71,24 @@ def test_what_goes_on_is_told_by_its_process(tmp_path: Path, sleeper: int, gone:
     found = {one.name: one.goes_on for one in read_attempts(ledger)}
     (ended,) = found.keys() - expected.keys()
     assert found == {**expected, ended: False}
+
+
+def test_a_clock_that_is_set_makes_no_driver_another_process(
+    tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times of processes follow the clock (psutil adds the boot time, which moves with it); ticks since boot do not."""
+    ledger = Ledger(Store(), f"file://{tmp_path}")
+    started = _started(sleeper)
+    assert started is not None
+    assert started >= (_started(os.getpid()) or 0)
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    expected = {
+        attempt(ledger, pid=sleeper, began=now, started=started): True,
+        attempt(ledger, pid=sleeper, began=now, started=started - 1): False,
+        attempt(ledger, pid=sleeper, began=now, started="long ago"): False,
+    }
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: time.time() + 3600)
+    assert {one.name: one.goes_on for one in read_attempts(ledger)} == expected
 
 
 def test_a_second_run_and_the_status_name_the_first(segment: Call, tmp_path: Path, sleeper: int) -> None:
@@ -98,6 +123,22 @@ def test_a_run_with_other_settings_is_told_which_one_is_at_work(tmp_path: Path, 
     with pytest.raises(UsageError, match="with other settings, since ") as refused:
         place.run(mask_size="model")
     assert running.driver_in_words in str(refused.value)
+
+
+def test_a_run_that_was_killed_before_its_first_commit_is_told(tmp_path: Path, gone: int) -> None:
+    place = Place(tmp_path)
+    place.add("a.png", 1)
+    place.run()
+    for file in place.output.rglob("*.parquet"):
+        file.unlink()
+    (place.output / "_SUCCESS").unlink()
+    (record,) = (place.output / "runs").iterdir()
+    record.write_text(json.dumps({**json.loads(record.read_text()), "pid": gone}))
+    with pytest.raises(UsageError, match=r"settings, was killed before its first commit: delete .*run\.json"):
+        place.run(mask_size="model")
+    record.write_text(json.dumps({**json.loads(record.read_text()), "host": "elsewhere"}))
+    with pytest.raises(UsageError, match=r"another run is starting at .*, or was killed"):
+        place.run(mask_size="model")
 
 
 def test_a_run_that_may_go_on_elsewhere_is_named_while_it_is_the_last(

@@ -15,6 +15,7 @@ from segment.images.resize import resize_image, restore_mask
 from segment.models.card import parse_card
 from segment.models.sessions import Extras, open_session
 from segment.output.audit import audit_run
+from segment.output.extra_checks import Beside, wrong_extra
 from segment.output.ledger import Ledger
 from segment.output.mask_columns import MASKS_SCHEMA, ExtraColumns
 from segment.pipeline.certainty import mean_confidence
@@ -135,3 +136,12 @@ def test_hugging_face_decodes_every_picture(place: Place, tmp_path: Path) -> Non
         assert np.array_equal(
             np.asarray(row["probabilities"]["Car"]), decode_mask(wanted["probabilities"]["Car"]["bytes"])
         )
+
+
+def test_what_a_run_up_to_format_4_measured_is_no_value_of_its_plan() -> None:
+    """`--keep city --keep :brightness` of a list, whose plan holds the values of its columns alone."""
+    extra = ExtraColumns.of_run({"contract": {"input": {"keep": ["city", ":brightness"]}}}, CARD)
+    assert (extra.meta, extra.measured) == (("city", "brightness"), ("brightness",))
+    row = {"meta": {"city": "Bern", "brightness": "99.5"}, "error": None}
+    for planned, wrong in (("Bern", ""), ("Basel", "meta")):
+        assert wrong_extra(Beside(row, (), False, None, (), (planned,)), extra, 4) == wrong

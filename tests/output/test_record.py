@@ -52,6 +52,17 @@ def test_every_command_names_the_key(where: str, value: Any, output: Path, tmp_p
         assert "--verify" in called.err
 
 
+@pytest.mark.parametrize("measure", [None, "mean", "\x1b[2J"])
+def test_a_confidence_is_measured_in_one_of_the_ways_there_are(
+    measure: str | None, output: Path, segment: Call
+) -> None:
+    damage(output, "contract.confidence", {"measure": measure, "maps": False})
+    for command in ("report", "audit"):
+        called = segment(command, str(output))
+        assert called.code in (1, 2)
+        assert "run.json is damaged (contract.confidence.measure" in called.err
+
+
 @pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize(("where", "value"), DAMAGE)
 def test_verify_mends_it(where: str, value: Any, complete: bool, done: Place, output: Path, segment: Call) -> None:

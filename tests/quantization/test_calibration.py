@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,7 +107,7 @@ def test_the_network_is_calibrated_with_what_a_session_gives_it(tmp_path: Path, 
     card = plain.model_copy(update={"input": plain.input.model_copy(update=changes)})
     asked = folder.job()
     calibration = Calibration(places_of(asked.input, asked, Store()), asked, card, Store(), tmp_path)
-    inputs = NetworkInputs(card, Port(("image",), "float32", None), calibration)
+    inputs = NetworkInputs(card, Port(("image",), "float32", None), calibration, nullcontext)
     images = calibration[0][..., ::-1].astype(np.float64) / 255  # RGB, as the image is
     expected = (images - card.input.mean) / card.input.std
     if card.input.layout == "NCHW":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from segment.job import Job
 from segment.models.card import load_card
 from segment.models.sessions import Runtime
 from segment.models.weights import load_weights
-from segment.quantization import pricing, quantizing, trial_run
+from segment.quantization import making, pricing, quantizing, trial_run
 from segment.quantization.asked import Asked
 from segment.quantization.calibration import Calibration, places_of, spread
 from segment.quantization.judging import gains, judge, reservations
@@ -154,7 +155,7 @@ def test_the_same_images_give_the_same_bytes(tmp_path: Path, folder: Place, made
     assert first == again != other
     chosen = quantizing._choose(asked, Asked(), Store())
     calibration = Calibration(chosen.calibrating, chosen.reading, card, Store(), tmp_path)
-    assert quantise_onnx(card, weights, calibration) == (folder.output / "blocks-int8.onnx").read_bytes()
+    assert quantise_onnx(card, weights, calibration, nullcontext) == (folder.output / "blocks-int8.onnx").read_bytes()
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def test_what_breaks_it_off_leaves_nothing(place: Place, segment: Call, monkeypa
     def stop(*_: Any) -> None:
         raise Stopped(2)
 
-    monkeypatch.setattr(quantizing, "try_runtimes", stop)
+    monkeypatch.setattr(making, "try_runtimes", stop)
     stopped = segment(*asking(place))
     assert stopped.code == 130
     assert "nothing was written" in stopped.err
@@ -270,8 +271,8 @@ def test_labels_of_another_size_are_refused_without_the_advice_of_a_run(
 ) -> None:
     for image in place.images.iterdir():
         place.write(image.name, image.read_bytes(), png(np.zeros((5, 5), np.uint8)))
-    monkeypatch.setattr(quantizing, "_quantise", lambda *_: ({"w.onnx": place.weights_path.read_bytes()}, "none"))
-    monkeypatch.setattr(quantizing, "measure", lambda *_: [])
+    monkeypatch.setattr(making, "_quantise", lambda *_: ({"w.onnx": place.weights_path.read_bytes()}, "none"))
+    monkeypatch.setattr(making, "measure", lambda *_: [])
     with pytest.raises(TooManyErrors, match=r"8 of 8 images failed, more than .* label") as caught:
         api.quantize(place.job(max_error_rate=0.5))
     assert "--update" not in str(caught.value)

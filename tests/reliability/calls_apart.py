@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from segment.drafts.drafting import DraftedCard, draft_card
 from segment.errors import ModelError
@@ -15,17 +18,36 @@ from segment.models.sessions.tflite_graph import tflite_metadata
 from segment.models.weights import Weights
 from segment.readings.search import Note
 
+if TYPE_CHECKING:
+    from segment.quantization.making import Made, Making
 
-def draft_within_a_second(model: str, *, note: Note, loading: object) -> DraftedCard:
-    return draft_card(model, size=(24, 32), note=note, loading=lambda: apart_process.loading(1.0))
+
+def draft_within_a_second(model: str, *, note: Note, within: object) -> DraftedCard:
+    return draft_card(model, size=(24, 32), note=note, within=lambda: apart_process.within(1.0))
 
 
-def waits(*, note: Note, loading: object) -> None:
+def makes_within_a_second(making: Making, *, note: Note, within: object) -> Made:
+    from segment.quantization.making import make  # the other functions do not wait for what it imports
+
+    return make(making, note=note, within=lambda: apart_process.within(1.0))
+
+
+def steps(seconds: Sequence[float], *, note: Note, within: object) -> None:
+    """Steps of some seconds, each a second at most, within another one that is endless at its end."""
+    with apart_process.within(1.0):
+        for each in seconds:
+            with apart_process.within(1.0):
+                time.sleep(each)
+        note("past them")
+        time.sleep(600)
+
+
+def waits(*, note: Note, within: object) -> None:
     note(str(os.getpid()))
     signal.pause()
 
 
-def reads_tflite(files: list[bytes], *, note: Note, loading: object) -> int:
+def reads_tflite(files: list[bytes], *, note: Note, within: object) -> int:
     """Read what files say, and return how many are refused in words; anything else is raised, or ends the process."""
     refused = 0
     for data in files:
@@ -38,16 +60,16 @@ def reads_tflite(files: list[bytes], *, note: Note, loading: object) -> int:
     return refused
 
 
-def dies(*, note: Note, loading: object) -> None:
+def dies(*, note: Note, within: object) -> None:
     note("a note with an ESC: \x1b")
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def fails(kind: type[Exception], *, note: Note, loading: object) -> None:
+def fails(kind: type[Exception], *, note: Note, within: object) -> None:
     raise kind("why")
 
 
-def raises_unpicklable(*, note: Note, loading: object) -> None:
+def raises_unpicklable(*, note: Note, within: object) -> None:
     class Local(Exception):
         pass
 

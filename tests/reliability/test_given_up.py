@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,11 +27,17 @@ from segment.engines.ray_heartbeats import WorkerHealth
 from segment.engines.ray_watchdog import Watchdog
 from segment.engines.worker_process import Setup
 from segment.errors import ModelError, UsageError
+from segment.models.card import load_card
+from segment.models.sessions.predict import GraphSession
 from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
 from segment.pipeline.stall import StallTimeout
+from segment.quantization import pricing, quantizing
+from segment.quantization.asked import Asked
+from segment.quantization.making import Making
+from segment.readings.checking import check_card
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.calls import ROOT
@@ -139,11 +147,67 @@ def endless(path: Path, how: str) -> Path:
     return path
 
 
+GIVEN_UP = "the process that tried it did not load the model, or run it on an image, within 600 s"
+
+
 @pytest.mark.parametrize("how", ["loop", "functions"])
 def test_a_draft_of_a_graph_that_never_ends_is_given_up(tmp_path: Path, how: str) -> None:
     model = endless(tmp_path / "model.onnx", how)
-    with pytest.raises(ModelError, match="the process that tried it did not load the model and run it within 600 s"):
+    with pytest.raises(ModelError, match=GIVEN_UP):
         call_apart(calls_apart.draft_within_a_second, str(model), note=print)
+
+
+@pytest.mark.parametrize("how", ["loop", "functions"])
+def test_a_quantisation_of_a_graph_that_never_ends_is_given_up(tmp_path: Path, how: str) -> None:
+    """It is read, calibrated and timed in a process of its own."""
+    place = Place(tmp_path)
+    for number in range(8):
+        place.add(f"{number}.png", number)
+    job = place.job(weights=str(endless(tmp_path / "model.onnx", how)))
+    card, store = load_card(str(place.card_path)), Store()
+    folder = tmp_path / "made"
+    folder.mkdir()
+    chosen = quantizing._choose(job, Asked(), store)
+    weights = load_weights(card, job.weights, store=store)
+    making = Making(card, weights, job, Asked(), chosen, pricing.served_by(job, "onnx"), store, folder)
+    with pytest.raises(ModelError, match=GIVEN_UP):
+        call_apart(calls_apart.makes_within_a_second, making, note=print)
+
+
+@pytest.mark.parametrize(("seconds", "notes"), [((0.4, 0.4, 0.4, 0.4), ["past them"]), ((0.4, 60), [])])
+def test_each_step_on_a_model_is_bounded(seconds: tuple[float, ...], notes: list[str]) -> None:
+    """So that an image that never ends is given up, however many were done before; and so is what is between them."""
+    told: list[str] = []
+    with pytest.raises(ModelError, match=GIVEN_UP):
+        call_apart(calls_apart.steps, seconds, note=told.append)
+    assert told == notes
+
+
+def test_every_image_of_a_check_and_of_a_draft_is_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    depth, runs, outside = 0, 0, 0
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        nonlocal depth
+        depth += 1
+        yield
+        depth -= 1
+
+    def predict(session: GraphSession, images: Any) -> Any:
+        nonlocal runs, outside
+        runs, outside = runs + 1, outside + (not depth)
+        return real(session, images)
+
+    real = GraphSession.predict
+    monkeypatch.setattr(GraphSession, "predict", predict)
+    place = Place(tmp_path)
+    for number in range(6):
+        place.add(f"{number}.png", number)
+    checked = check_card(place.job(labels=str(place.labels)), images=6, within=within)
+    assert runs >= checked.found.segmented > 6
+    draft_card(str(place.weights_path), str(place.images), labels=str(place.labels), size=(24, 32), within=within)
+    assert runs > 2 * checked.found.segmented
+    assert outside == 0
 
 
 def test_a_model_that_ends_the_process_ends_no_more_than_that() -> None:

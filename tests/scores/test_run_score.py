@@ -357,6 +357,17 @@ def test_slices_by_folder_and_pattern() -> None:
     assert divided(with_ids(IDS), r"^(\D*)") == (["a/", "b/x/"], [1, 0, 0, -1])
 
 
+def test_a_whole_number_is_one_value_however_it_is_written() -> None:
+    """Where a column has gaps pandas writes 1.0 for 1; `01` and `1.0.0` are no numbers, and other values."""
+    for texts, values, of_image in (
+        (["1.0", "2", "1", "-3.00"], ["-3", "1", "2"], [1, 2, 1, 0]),
+        (["01", "1.0.0", "1.0", "1.5"], ["01", "1", "1.0.0", "1.5"], [0, 2, 1, 3]),
+    ):
+        counts = replace(with_ids(IDS), meta={"lane": pa.chunked_array([texts[:3], texts[3:]])})
+        assert divided(counts, "lane") == (values, of_image)
+        assert len(np.unique(Groups("lane", ["lane"]).units_of(counts))) == len(values)
+
+
 def test_slices_by_size_and_by_share_of_a_class() -> None:
     matrices = np.zeros((50, 5, 4), np.int64)
     matrices[:, 4, 0] = 7  # void is no label

@@ -56,6 +56,8 @@ class Stranger:
         elif head:
             connection.sendall(begin + (b"Content-Length: 100\r\n\r\n" if "lies" in path else b"\r\n"))
             connection.close()
+        elif path == "/other-range":
+            connection.sendall(b"HTTP/1.1 206 OK\r\nContent-Length: 5\r\nContent-Range: bytes 90-94/100\r\n\r\n01234")
         elif path == "/declared":
             connection.sendall(begin + b"Content-Length: 3000000000\r\n\r\n")
             self._done.wait()
@@ -118,6 +120,16 @@ def test_silence_is_trouble_that_is_tried_again(stranger: Stranger, monkeypatch:
 def test_a_range_is_bounded_by_itself(stranger: Stranger, start: int) -> None:
     with pytest.raises(Exception, match="ignores byte ranges"):
         Store().read(f"{stranger.url}/endless", start, start + 50)
+
+
+def test_an_answer_that_says_to_be_another_range_is_none(stranger: Stranger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segment.store.retries._ATTEMPTS", 2)
+    store = Store()
+    assert store.read(f"{stranger.url}/other-range", 90, 95) == b"01234"
+    for start in (0, 9, 900):
+        with pytest.raises(StoreError, match="received another range"):
+            store.read(f"{stranger.url}/other-range", start, start + 5)
+    assert store.take_retries() == {"read": 3}
 
 
 def test_bounds_are_no_limit_for_what_fits(stranger: Stranger, tmp_path: Path) -> None:

@@ -14,18 +14,22 @@ import pyarrow as pa
 from segment.errors import StoreError, UsageError
 from segment.inputs.findings import Findings
 from segment.inputs.parquet.bounded_reads import BoundedFile, read_row_group
+from segment.store.bounds import MOST_JSON
 from segment.store.client import Entry, Store
 from segment.store.names import basename, count, shown
 from segment.store.urls import join_url, parent_url, relative_url
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
-_METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json")
+_METADATA = re.compile(r"(?:v(\d{1,20})|(\d{1,20})-[0-9a-f-]+)\.metadata\.json")
 # Raised for a damaged log. FileNotFoundError: a clean-up has deleted a file of the log since it was listed.
 _LOG_DAMAGE = (
-    pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, FileNotFoundError, RecursionError
+    pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, FileNotFoundError,
+    RecursionError,
 )  # fmt: skip
+_MOST_COMMIT = 256 << 20  # bytes of a commit, whose lines are MOST_JSON at most
 _MOST_CHECKPOINT = 1 << 30  # bytes of a row group of a checkpoint, unpacked
+_ROWS = 4096  # of a checkpoint that are Python objects at once
 _EXPORT = "Write the table's current version as plain Parquet files and name these"
 
 
@@ -172,11 +176,14 @@ def _checkpoint_files(url: str, store: Store) -> Iterator[dict[str, Any]]:
         table = read_row_group(opened, file, group, opened.schema_arrow.names)
         if "sidecar" in table.column_names and table["sidecar"].null_count < len(table):
             raise ValueError("a checkpoint with sidecar files")
-        yield from (add for add in table["add"].to_pylist() if add and add.get("path"))
+        for batch in table.select(["add"]).to_batches(_ROWS):
+            yield from (add for add in batch["add"].to_pylist() if add and add.get("path"))
 
 
 def _actions(url: str, store: Store) -> Iterator[dict[str, Any]]:
-    for line in store.read(url).decode("utf-8").splitlines():
+    for line in BytesIO(store.read(url, most=_MOST_COMMIT)):
+        if len(line) > MOST_JSON:
+            raise ValueError("a line is too long")
         if line.strip():
             yield json.loads(line)
 
@@ -201,7 +208,7 @@ def _refuse_iceberg(entries: Sequence[Entry], everything: Mapping[str, Entry], s
     for table, (_, url) in latest.items():
         there = sum(entry.url.startswith(f"{table}/") for entry in entries)
         try:
-            held, deletes = _iceberg_files(store.read(url))
+            held, deletes = _iceberg_files(store.read(url, most=MOST_JSON))
         except _LOG_DAMAGE:
             raise UsageError(f"{shown(url)} is no valid metadata of an Iceberg table. {_EXPORT}") from None
         if held != there or deletes:

@@ -11,8 +11,9 @@ from typing import BinaryIO
 from segment.errors import SegmentError, UsageError
 from segment.inputs.tars.index_files import read_index
 from segment.inputs.tars.tar_damage import BLOCK, is_zero, legible_name, next_header
+from segment.inputs.tars.told_names import clean_name
 from segment.store.client import Entry, Store
-from segment.store.names import as_text, basename, shown
+from segment.store.names import basename, shown
 
 # Headers are between the data. Reads of 1 MiB pass small images without one request for each and skip larger data.
 _BLOCK = 1 << 20
@@ -82,7 +83,7 @@ def read_headers(entry: Entry, store: Store) -> Archive:
     if indexed is not None and len(indexed) <= _MAX_MEMBERS:
         members = _Members()
         for name, begin, length in indexed:
-            members.add_file(_clean(name), begin, length)
+            members.add_file(clean_name(name), begin, length)
         return Archive(members.files, members.special, by_index=True)
     with store.open(entry.url, _BLOCK, entry.size, ahead=_AHEAD) as file:
         start = file.read(6)
@@ -125,7 +126,7 @@ class _Members:
         elif _leads_out(name):
             self.special.append(name)
         elif member.islnk():
-            self.links.append((name, _clean(member.linkname)))
+            self.links.append((name, clean_name(member.linkname)))
         elif member.issym():
             self.links.append((name, posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))))
         else:
@@ -153,7 +154,7 @@ def _walk(headers: _Headers, start: int, size: int, members: _Members) -> tuple[
             tar.members.clear()  # tarfile keeps every header otherwise
             if tar.offset <= end or member.size < 0:
                 break  # tarfile would loop
-            name = _clean(member.name)
+            name = clean_name(member.name)
             whole = member.isreg() and not member.issparse()
             data_end = member.offset_data + member.size if whole else tar.offset - BLOCK + 1
             if data_end > size:
@@ -193,14 +194,6 @@ def _resolved(members: _Members) -> Archive:
 
 def _leads_out(name: str) -> bool:
     return name.startswith("/") or ".." in name.split("/")
-
-
-def _clean(name: str) -> str:
-    """Return a member's name as valid Unicode without a leading `./`."""
-    name = as_text(name)
-    while name.startswith("./"):
-        name = name[2:].lstrip("/")
-    return name
 
 
 def _end(headers: _Headers, offset: int, size: int) -> str:

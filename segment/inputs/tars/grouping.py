@@ -17,6 +17,7 @@ from segment.job import InputOptions
 from segment.store.names import count, shown
 
 LABEL_KEYS = ("seg.png", "mask.png", "label.png")
+METADATA_KEY = "json"
 
 File = tuple[str, int, int]  # name, first byte, size
 
@@ -41,6 +42,16 @@ class Fields:
         """Return the suffixes that the options name, else the usual ones."""
         labels = LABEL_KEYS if options.label_key is None else (options.label_key,)
         return Fields(options.image_key, tuple(label for label in labels if label != options.image_key))
+
+    def is_image(self, suffix: str) -> bool:
+        """Whether the member of this suffix may be the image of its sample."""
+        if self.image is not None:
+            return suffix == self.image
+        return suffix not in self.labels and may_be_image(suffix)
+
+    def is_label(self, suffix: str) -> bool:
+        """Whether the member of this suffix may be the label of its sample."""
+        return suffix in self.labels
 
     def labelled_key(self, name: str) -> str:
         """Return the key of a member whose name ends as a label's; else `""`."""

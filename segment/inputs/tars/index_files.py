@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from segment.errors import InputChanged, NotAFile, StoreError
 from segment.inputs.lookup import in_threads
 from segment.inputs.tars.tar_damage import BLOCK, header_in, is_zero
+from segment.inputs.tars.told_names import clean_name, names_told
 from segment.store.client import Entry, Store
 from segment.store.urls import is_http
 
@@ -22,7 +23,6 @@ _MOST_BYTES = 256 << 20  # of an index file
 _CHECKED = 8  # members whose headers are compared with the tar, evenly spread
 _SPACES = 4  # between members, the widest ones, that are searched for members that the index lacks
 _MOST_SPACE = 1 << 17  # bytes of one, and of the end mark: attributes, long names, folders and padding take less
-_CUT = 100  # bytes to which a header cuts a long name off
 _NO_FILES = (b"x", b"X", b"g", b"L", b"K", b"V", tarfile.DIRTYPE)  # attributes, long names, a volume name, folders
 
 
@@ -103,7 +103,8 @@ def _matches(files: Sequence[File], entry: Entry, store: Store) -> bool:
         return store.read(entry.url, begin, end, entry.etag)
 
     def is_there(file: File) -> bool:
-        return is_header_of(file[0], file[2], read(file[1] - BLOCK, file[1]))
+        name, start, size = file
+        return clean_name(name) in names_told(read, start, size)
 
     def is_no_file(space: tuple[int, int]) -> bool:
         return space[1] - space[0] <= _MOST_SPACE and _holds_no_file(read(*space))
@@ -115,24 +116,6 @@ def _matches(files: Sequence[File], entry: Entry, store: Store) -> bool:
         and all(in_threads(is_there, [files[number] for number in some]))
         and all(in_threads(is_no_file, spaces[:_SPACES]))
     )
-
-
-def is_header_of(name: str, size: int, data: bytes, *, by_key: bool = False) -> bool:
-    """Return whether a block is the header of a file of this name and size.
-
-    Args:
-        by_key: the name is only what the file's name begins with, but for `./`; one that is not of ASCII counts for
-            nothing, as a header holds other letters, and attributes before it hold the name.
-    """
-    if by_key and data[124:135] == b"%011o" % size and data[156:157] == b"0" and data.startswith(f"{name}.".encode()):
-        return True  # of nearly all, in a twentieth of the time
-    header = header_in(data)
-    if header is None or not header.isreg() or header.size != size:
-        return False
-    is_cut = len(header.name.encode("utf-8", "surrogateescape")) >= _CUT and name.startswith(header.name)
-    if by_key:
-        return is_cut or not name.isascii() or header.name.lstrip("./").startswith(f"{name}.".lstrip("./"))
-    return header.name == name or is_cut
 
 
 def _holds_no_file(data: bytes) -> bool:

@@ -8,8 +8,10 @@ from segment.errors import InputChanged
 from segment.inputs.large_files import large_spans, select_tiffs
 from segment.inputs.lookup import in_threads, refuse_changed
 from segment.inputs.parts import Part, Sample, Span, samples_of_members, spans_to_read
-from segment.inputs.tars.index_files import index_url, is_header_of
+from segment.inputs.tars.grouping import METADATA_KEY, Fields
+from segment.inputs.tars.index_files import index_url
 from segment.inputs.tars.tar_damage import BLOCK
+from segment.inputs.tars.told_names import names_told
 from segment.job import InputOptions
 from segment.store.client import Store
 from segment.store.names import shown
@@ -32,7 +34,7 @@ def read_webdataset(part: Part, options: InputOptions, store: Store, *, windowed
     spans = spans_to_read(part, options.max_image_bytes, large)
     headed = [*spans, *large] if part.format == "webdataset-index" else []
     read, headers = _read_spans(part, spans, headed, store)
-    _refuse_wrong_index(part, headers)
+    _refuse_wrong_index(part, headers, Fields.of(options), store)
     return samples_of_members(part, read, options.max_image_bytes, large, options.keep)
 
 
@@ -66,17 +68,29 @@ def _end(span: Span) -> int:
     return span.start + span.size
 
 
-def _refuse_wrong_index(part: Part, headers: Mapping[Span, bytes]) -> None:
-    """Refuse what an index file said of a tar, if a header of the tar says otherwise.
+def _refuse_wrong_index(part: Part, headers: Mapping[Span, bytes], fields: Fields, store: Store) -> None:
+    """Refuse what an index file said of a tar, if the tar says otherwise.
 
     Raises:
-        InputChanged: a header is another one.
+        InputChanged: at a planned place there is no such image, label or metadata of the sample.
     """
+
+    def read(begin: int, end: int) -> bytes:
+        return store.read(part.url, begin, end, part.etag)
+
     for member in part.members:
-        for span in (member.image, member.label, member.meta_span):
-            if span and span in headers and not is_header_of(member.id, span.size, headers[span], by_key=True):
+        planned = ((member.image, fields.is_image), (member.label, fields.is_label), (member.meta_span, _is_metadata))
+        for span, is_kind in planned:
+            if span is None or span not in headers:
+                continue
+            key, told = f"{member.id}.", names_told(read, span.start, span.size, headers[span])
+            if not any(name.startswith(key) and is_kind(name[len(key) :].lower()) for name in told):
                 raise InputChanged(
                     f"{shown(index_url(part.url))}, by which this run was planned, is not the index of the tar beside "
                     f"it, which has no {shown(member.id)} of {span.size} bytes at byte {span.start}. Delete the index, "
                     "and run to another output"
                 )
+
+
+def _is_metadata(suffix: str) -> bool:
+    return suffix == METADATA_KEY

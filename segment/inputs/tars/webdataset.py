@@ -14,7 +14,7 @@ from segment.inputs.metadata import json_keys, json_values
 from segment.inputs.parts import TARS, KeyRule, Member, ShardFormat
 from segment.inputs.shards import Planned, Shard
 from segment.inputs.tars.archive import Archive, read_headers
-from segment.inputs.tars.grouping import Fields, Group, choose_grouping, group_by_rule
+from segment.inputs.tars.grouping import METADATA_KEY, Fields, Group, choose_grouping, group_by_rule
 from segment.inputs.tars.tar_findings import (
     Tar,
     count_members,
@@ -29,7 +29,6 @@ from segment.store.bounds import MOST_JSON
 from segment.store.client import Entry, Store
 from segment.store.names import count, listed, shown
 
-METADATA_KEY = "json"
 _SAMPLED = 8  # samples that are read
 
 

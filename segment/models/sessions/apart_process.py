@@ -20,10 +20,10 @@ from typing import Any, BinaryIO, TypeVar
 from segment.errors import ModelError, SegmentError
 
 T = TypeVar("T")
-Loading = Callable[[], AbstractContextManager[None]]
+Within = Callable[[], AbstractContextManager[None]]
 NOT_LOADED = "did not load the model in time"  # how a process ended
 LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
-_TRIAL_SECONDS = 2 * LOAD_SECONDS  # for one of a draft or a check, which load it more than once, to load and run
+_STEP_SECONDS = 2 * LOAD_SECONDS  # for a step of `call_apart`, which may load a model more than once and run it
 _KILLED = "ended by SIGKILL"
 _PR_SET_PDEATHSIG = 1  # of Linux
 # A terminal sends SIGINT to both processes; the other one ends this one. What is given comes by a descriptor of its
@@ -98,14 +98,15 @@ def _feed(stream: BinaryIO, data: bytes) -> None:
 
 
 def call_apart(function: Callable[..., T], *given: object, note: Callable[[str], object]) -> T:
-    """Return `function(*given, note=..., loading=...)`, called in such a process.
+    """Return `function(*given, note=..., within=...)`, called in such a process.
 
     Args:
-        function: of a module; it reads a model of somebody else, within `loading()` until that has run once.
+        function: of a module. It does each step on a model of somebody else `within()`: reads it, or runs it on an
+            image.
         note: gets its notes.
 
     Raises:
-        ModelError: the model ended the process, or was not loaded in time.
+        ModelError: the model ended the process, or a step took too long.
         Exception: as the function raises.
     """
 
@@ -120,7 +121,7 @@ def call_apart(function: Callable[..., T], *given: object, note: Callable[[str],
     if "result" in last:
         return pickle.loads(base64.b64decode(last["result"]))  # type: ignore[no-any-return]
     if end == NOT_LOADED:
-        end = f"did not load the model and run it within {_TRIAL_SECONDS:.0f} s, and was ended"
+        end = f"did not load the model, or run it on an image, within {_STEP_SECONDS:.0f} s, and was ended"
     elif end == _KILLED:
         end += ", as for want of memory"
     else:
@@ -132,7 +133,7 @@ def main() -> None:
     """Call a function in the process; print its notes, and at last what it returns or raises."""
     function, given = given_apart()
     try:
-        result = function(*given, note=lambda line: tell(note=line), loading=lambda: loading(_TRIAL_SECONDS))
+        result = function(*given, note=lambda line: tell(note=line), within=lambda: within(_STEP_SECONDS))
         found = {"result": pickle.dumps(result)}
     except Exception as error:
         found = {"error": _pickled(error)}
@@ -169,13 +170,16 @@ def given_apart() -> Any:
 
 
 @contextmanager
-def loading(seconds: float = LOAD_SECONDS) -> Iterator[None]:
-    """End such a process if the block, which loads a model, takes longer, in native code too."""
-    signal.setitimer(signal.ITIMER_REAL, seconds)  # by default SIGALRM ends a process
+def within(seconds: float = LOAD_SECONDS) -> Iterator[None]:
+    """End such a process if the block, a step on a model, takes longer, in native code too.
+
+    A step within another one is progress: after it the other one has its seconds again.
+    """
+    is_inner = signal.setitimer(signal.ITIMER_REAL, seconds)[0] > 0  # by default SIGALRM ends a process
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, seconds if is_inner else 0)
 
 
 def tell(**event: object) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from segment.errors import SegmentError
 from segment.models.buckets import USUAL
 from segment.models.card import ModelCard
-from segment.models.sessions.apart_process import given_apart, loading, run_apart, tell
+from segment.models.sessions.apart_process import given_apart, run_apart, tell, within
 from segment.models.sessions.base import Runtime, Session, first_line
 from segment.models.sessions.sanity_check import random_images
 from segment.models.weights import Weights
@@ -66,7 +66,7 @@ def _opened(card: ModelCard, weights: Weights, runtime: Runtime, place: int) -> 
 
     tell(begun=place)
     try:
-        with loading():
+        with within():
             return open_session(card, weights, runtime, sanity_check=False)
     except (SegmentError, ImportError) as error:
         return str(error)

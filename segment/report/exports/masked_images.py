@@ -22,6 +22,7 @@ from segment.output.mask_files import read_mask_file
 from segment.output.mask_tiff import MaskFile
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
+from segment.output.readable_rows import check_indices, damaged
 
 _COLUMNS = ["id", "uri", "shard", "index", "width", "height", "mask"]
 _PARTS_AHEAD = 2  # parts whose masks are held at once
@@ -110,23 +111,28 @@ class MaskedImages:
             before += images
         for number, table in part_tables(self._ledger, self._plan, self._numbers, _COLUMNS, ahead=_PARTS_AHEAD):
             (part,) = self._plan.between(number, number + 1)
+            check_indices(np.asarray(table["index"]) - part.start, len(part), "an index")
             for row in table.to_pylist():
                 if row["mask"] is None:
                     self.without_mask += 1
                     continue
-                position = first[row["shard"]] + row["index"]
+                position = first[part.shard] + row["index"]
                 source = part.members[row["index"] - part.start].image if part.members else None
                 if source is not None and not source.url:
                     source = replace(source, url=part.url, etag=part.etag)
                 is_file = part.format == "files"
-                yield MaskedImage(row["shard"], row["id"], row["uri"], position, is_file, source, self._stored(row))
+                yield MaskedImage(part.shard, row["id"], row["uri"], position, is_file, source, self._stored(row))
 
     def _stored(self, row: Mapping[str, Any]) -> bytes:
         stored: bytes | None = row["mask"]["bytes"]
         if stored is None:
             return read_mask_file(self._ledger.store, self._ledger.output, row["mask"]["path"])
         size = row["height"], row["width"]
-        if mask_size(stored) == size:
-            return stored
+        try:
+            if mask_size(stored) == size:
+                return stored
+            mask = codec.decode_mask(stored)
+        except ValueError:
+            raise damaged("a mask") from None
         self.resized += 1
-        return encode_mask(restore_mask(codec.decode_mask(stored), self._spec, size))
+        return encode_mask(restore_mask(mask, self._spec, size))
