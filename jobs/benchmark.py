@@ -100,6 +100,8 @@ def run_one(line: list[str]) -> dict[str, Any]:
     env = {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "", **os.environ, "TQDM_DISABLE": "1"}
     if not env["OMP_NUM_THREADS"]:
         del env["OMP_NUM_THREADS"]
+    # Without bytecode each process compiles every module of a checkout anew; an installed package has its own.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     ended = subprocess.run(line, capture_output=True, text=True, env=env, check=False)
     if ended.returncode:
         raise SystemExit(f"{' '.join(line)} failed:\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}")

@@ -1,4 +1,4 @@
-"""Who uses the CPUs while a run goes on: the share of every process, from the second committed part to the last.
+"""Who uses the CPUs: CPU seconds of a run's processes until its first part, then shares of all from the second part on.
 
     python jobs/cpu_shares.py OUTPUT segment run INPUT OUTPUT --model ... --engine ray
 
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,10 +24,10 @@ _SHOWN = 12
 Seconds = dict[int, tuple[float, str]]  # of CPU, and the name, which a process may change, by process id
 
 
-def cpu_seconds() -> Seconds:
-    """CPU seconds that every process of this machine has used so far."""
+def cpu_seconds(processes: Iterable[psutil.Process]) -> Seconds:
+    """CPU seconds that processes have used so far."""
     found: Seconds = {}
-    for process in psutil.process_iter():
+    for process in processes:
         with suppress(psutil.Error):
             times = process.cpu_times()
             words = process.cmdline() or [process.name()]
@@ -37,21 +38,35 @@ def cpu_seconds() -> Seconds:
     return found
 
 
+def print_start(seconds: float, start: Seconds) -> None:
+    """Print what the processes of a run have used until its first part; a process may have ended by then."""
+    print(f"{seconds:.1f} s to the first part, {sum(used for used, _ in start.values()):.1f} s of CPU:")
+    for pid, (used, name) in sorted(start.items(), key=lambda item: -item[1][0]):
+        print(f"{used:7.2f}  {pid:7d}  {name[:70]}")
+
+
 def main() -> None:
     """Run the command and print a line for each process."""
     if len(sys.argv) < 3:
         raise SystemExit(__doc__)
     output, command = Path(sys.argv[1]), sys.argv[2:]
-    run = subprocess.Popen(command)
+    began, run = time.monotonic(), subprocess.Popen(command)
+    driver, start = psutil.Process(run.pid), Seconds()
     first: tuple[float, Seconds] | None = None
     last = (0.0, Seconds())
-    parts = 1
+    parts = 0
     while run.poll() is None:
         time.sleep(_LOOK_SECONDS)
         found = len(list(output.glob("masks/*/*.parquet")))
-        if found > parts:
+        if parts == 0:
+            with suppress(psutil.Error):
+                start |= cpu_seconds([driver, *driver.children(recursive=True)])
+            parts = min(found, 1)
+            if found:
+                print_start(time.monotonic() - began, start)
+        if found > max(parts, 1):
             # a worker that has ended keeps what it had used when it was last seen
-            parts, last = found, (time.monotonic(), last[1] | cpu_seconds())
+            parts, last = found, (time.monotonic(), last[1] | cpu_seconds(psutil.process_iter()))
             first = first or last
     if first is None or last[0] == first[0]:
         raise SystemExit("too few parts were committed to measure anything")

@@ -297,6 +297,12 @@ def test_a_rate_of_no_time_is_refused() -> None:
         bench.run_one(line)
 
 
+def test_contenders_keep_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    code = "import json, sys; print(json.dumps({'seconds': 1, 'kept': not sys.dont_write_bytecode}))"
+    assert bench.run_one([sys.executable, "-c", code])["kept"]
+
+
 @pytest.mark.slow
 def test_five_images_are_enough_and_paths_may_be_relative(scenes: Path, tmp_path: Path) -> None:
     """`--before` and a card are read by contenders in other folders."""

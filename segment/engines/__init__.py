@@ -69,6 +69,10 @@ class Engine(Protocol):
         """How many processes will hold the model for a plan."""
 
     @abstractmethod
+    def process_memory(self, task: Task, weights: Weights, plan: Plan) -> int | None:
+        """Expected peak bytes of a process with the model; None if unknown (on GPUs)."""
+
+    @abstractmethod
     def threads(self, workers: int) -> int:
         """CPU threads of each of so many workers."""
 

@@ -41,7 +41,7 @@ class LocalEngine(Engine):
     size: int | None = None
     name: str = "local"
     _spares: list[WorkerProcess] = field(default_factory=list, repr=False)
-    _process_bytes: int = 0  # memory of a process, once it is known
+    _process_bytes: int | None = None  # of the one model that an engine runs, once it is known
     _stuck: StuckImages = field(default_factory=dict, repr=False)  # in all rounds
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
@@ -63,9 +63,14 @@ class LocalEngine(Engine):
         """See `Engine.processes`: on CPUs one for each worker, as far as they fit into half of the free memory."""
         if task.runtime.device != "cpu":
             return 1
-        if not self._process_bytes:  # an engine runs one model
-            self._process_bytes = PROCESS_MEMORY + weights.size + (worker_bytes(task, weights, plan) or 0)
-        return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // self._process_bytes))
+        each = self.process_memory(task, weights, plan) or PROCESS_MEMORY + weights.size
+        return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // each))
+
+    def process_memory(self, task: Task, weights: Weights, plan: Plan) -> int | None:
+        """See `Engine.process_memory`. It is asked several times, and reads the graph once."""
+        if self._process_bytes is None and (own := worker_bytes(task, weights, plan)) is not None:
+            self._process_bytes = PROCESS_MEMORY + weights.size + own
+        return self._process_bytes
 
     def _wanted(self, device: str, plan: Plan) -> int:
         """Return the number of workers for a plan, if memory were no limit: few images are not worth many processes."""

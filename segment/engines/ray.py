@@ -31,6 +31,7 @@ from segment.output.plan import Plan
 from segment.output.results import PartResult
 from segment.pipeline.stages import Task
 from segment.pipeline.stall import StallTimeout
+from segment.pipeline.worker_memory import worker_bytes
 from segment.progress import Tally
 
 A = TypeVar("A")
@@ -40,6 +41,7 @@ T = TypeVar("T")
 log = logging.getLogger("segment.engines.ray")
 
 _NODE_SECONDS = 300.0  # for every node to report its capabilities, for which a worker process starts there
+_ACTOR_MEMORY = 235 << 20  # bytes of a Ray worker with this package, before it loads a model (measured, ray 2.60)
 _FIRST_NODE_SECONDS = 15 * 60  # a cloud instance starts in two minutes, and is set up in five more
 
 
@@ -138,6 +140,11 @@ class RayEngine(Engine):
     def processes(self, task: Task, weights: Weights, plan: Plan) -> int:
         """Each worker is one."""
         return self.workers(task.runtime.device)
+
+    def process_memory(self, task: Task, weights: Weights, plan: Plan) -> int | None:
+        """See `Engine.process_memory`: the weights are in Ray's object store, which is mapped, and unpickled."""
+        own = worker_bytes(task, weights, plan)
+        return None if own is None else _ACTOR_MEMORY + 2 * weights.size + own
 
     def threads(self, workers: int) -> int:
         """One: an actor has one CPU."""

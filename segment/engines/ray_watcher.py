@@ -44,11 +44,13 @@ def main(driver: int) -> None:
 def _processes(driver: int) -> Iterator[psutil.Process]:
     """Yield the services of the driver's clusters, and all that their raylets have started."""
     with suppress(psutil.Error):
-        for child in psutil.Process(driver).children():
+        held: set[int] = set()
+        for each in psutil.Process(driver).children(recursive=True):  # one look at all processes; parents come first
             with suppress(psutil.Error):
-                if child.name() in _SERVICES:
-                    yield child
-                    yield from child.children(recursive=True)
+                parent = each.ppid()
+                if parent in held or (parent == driver and each.name() in _SERVICES):
+                    held.add(each.pid)
+                    yield each
 
 
 if __name__ == "__main__":

@@ -57,7 +57,12 @@ class Weights:
     @property
     def file_digests(self) -> list[str]:
         """Hexadecimal SHA-384 of each file, as in a model card."""
-        return [hashlib.sha384(data).hexdigest() for model in self.models for data in (model.graph, model.data) if data]
+        return [digest for model in self.models for digest in model._digests()]
+
+    def _digests(self) -> list[str]:
+        if not self.data:  # one file, whose digest is known
+            return [self.sha384]
+        return [hashlib.sha384(data).hexdigest() for data in (self.graph, self.data)]
 
 
 def load_weights(

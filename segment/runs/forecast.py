@@ -5,15 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segment.engines import Engine
-from segment.engines.worker_process import PROCESS_MEMORY
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
-from segment.pipeline.worker_memory import worker_bytes
 from segment.store.names import count, size
-
-_MIB = 1 << 20
-_ACTOR = 235 * _MIB  # a Ray worker with this package, before it loads a model (measured, ray 2.60)
 
 
 @dataclass(frozen=True)
@@ -63,10 +58,6 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine) -> Foreca
     parts = len(plan) + (-(-left.images // left.part_size) if left else 0)
     processes = engine.processes(task, weights, plan)
     workers = processes if task.runtime.device == "cpu" else engine.workers(task.runtime.device)
-    own = worker_bytes(task, weights, plan)
-    # in Ray's object store, which is mapped, and unpickled
-    base = _ACTOR + 2 * weights.size if engine.name == "ray" else PROCESS_MEMORY + weights.size
-    memory = None if own is None else base + own
     return Forecast(
         plan.expected_images,
         len(plan.parts_by_shard()) + plan.tars_left,
@@ -76,6 +67,6 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine) -> Foreca
         workers,
         engine.threads(max(1, min(workers, parts))),
         task.batch_size,
-        memory,
+        engine.process_memory(task, weights, plan),
         processes,
     )

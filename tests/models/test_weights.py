@@ -329,6 +329,12 @@ def test_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, 
     assert load_weights(card, path.name) == expected
 
 
+def test_digests_of_files() -> None:
+    """The digest of a model of one file is known, and it may have gigabytes."""
+    assert Weights("onnx", BIN, b"", "known", "m.onnx").file_digests == ["known"]
+    assert Weights("ir", XML, BIN, digest(XML + BIN), "m.xml").file_digests == [digest(XML), digest(BIN)]
+
+
 @pytest.mark.parametrize("given", ["m.xml", "m.bin"])
 def test_both_files_of_openvino(tmp_path: Path, web: Web, s3_server: S3Server, given: str) -> None:
     card = load_card("unet-camvid-onnx-0001")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from segment.drafts.drafting import DraftedCard, draft_card
 from segment.errors import ModelError
@@ -58,6 +61,13 @@ def reads_tflite(files: list[bytes], *, note: Note, within: object) -> int:
                 continue
             refused += 1
     return refused
+
+
+def imported_by_arrow(*, note: Note, within: object) -> list[str]:
+    """Convert a list, as labels are, and return which modules came with it."""
+    before = set(sys.modules)
+    pa.array([1, 2])
+    return sorted(set(sys.modules) - before)
 
 
 def dies(*, note: Note, within: object) -> None:

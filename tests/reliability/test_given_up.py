@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import signal
@@ -215,6 +216,12 @@ def test_a_model_that_ends_the_process_ends_no_more_than_that() -> None:
     with pytest.raises(ModelError, match="the process that tried it ended by SIGSEGV; is the file"):
         call_apart(calls_apart.dies, note=notes.append)
     assert notes == ["a note with an ESC: \x1b"]
+
+
+def test_a_process_for_a_model_imports_no_pandas() -> None:
+    """Arrow would, to convert a list: a third of a second of CPU before the first part of a run."""
+    assert importlib.util.find_spec("pandas")
+    assert "pandas" not in call_apart(calls_apart.imported_by_arrow, note=print)
 
 
 def test_a_process_for_a_model_ends_with_the_one_that_started_it() -> None:

@@ -27,6 +27,7 @@ from segment.engines.ray_operators import quarantine
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.errors import ModelError, StoreError, StoreRefused
 from segment.inputs.parts import Part
+from segment.models.sessions import footprint
 from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
@@ -34,6 +35,7 @@ from segment.pipeline.stages import Task
 from segment.pipeline.worker import load_worker
 from segment.pipeline.worker_memory import worker_bytes
 from segment.runs.driver import task_and_plan
+from segment.runs.forecast import forecast
 from segment.store import inflight
 from segment.store.client import Store
 from tests.calls import ROOT, process
@@ -274,6 +276,18 @@ def test_workers_share_the_cpus_and_the_memory(
     assert LocalEngine(6).processes(*asked) == 3
     memory[0] = 0
     assert LocalEngine(6).processes(*asked) == 1
+
+
+def test_a_forecast_reads_the_graph_once(asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read in the driver while worker processes wait for the model."""
+    read: list[object] = []
+    monkeypatch.setattr(
+        "segment.pipeline.worker_memory.footprint", lambda *given: read.append(given) or footprint(*given)
+    )
+    task, weights, plan = asked
+    found = forecast(task, weights, plan, LocalEngine())
+    assert len(read) == 1
+    assert found.memory == PROCESS_MEMORY + weights.size + (worker_bytes(task, weights, plan) or 0)
 
 
 def test_where_memory_is_short_fewer_work_and_that_is_told(

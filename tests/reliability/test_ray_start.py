@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from segment.engines import ray_cluster, ray_preflight
+from segment.engines import ray_cluster, ray_preflight, ray_watcher
 from segment.errors import UsageError
 from tests.calls import ROOT, process
 from tests.reliability.trouble import street
@@ -157,6 +158,34 @@ def test_a_raylet_that_dies_ends_the_wait_for_ray(tmp_path: Path, monkeypatch: p
         done.set()
         for raylet in raylets:
             raylet.wait()
+
+
+def test_the_watcher_finds_what_a_raylet_has_started_and_nothing_else(tmp_path: Path) -> None:
+    """By one look at the processes of the machine, several times a second while a cluster starts."""
+    raylet, other = (Path(shutil.copy(str(shutil.which("bash")), tmp_path / name)) for name in ("raylet", "other"))
+    command = "sleep 60 & bash -c 'sleep 60 & wait' & echo started; wait"
+    started = [
+        subprocess.Popen([path, "-c", command], stdout=subprocess.PIPE, start_new_session=True)
+        for path in (raylet, other)
+    ]
+    try:
+        for each in started:
+            assert each.stdout
+            each.stdout.readline()
+        service = psutil.Process(started[0].pid)
+        while len(service.children(recursive=True)) < 3:
+            time.sleep(0.01)
+        found = {each for each in ray_watcher._processes(os.getpid()) if started[0].pid in (each.pid, *ancestors(each))}
+        assert found == {service, *service.children(recursive=True)}
+        assert not [each for each in ray_watcher._processes(os.getpid()) if started[1].pid in (each.pid, each.ppid())]
+    finally:
+        for each in started:
+            os.killpg(each.pid, signal.SIGKILL)
+            each.communicate()
+
+
+def ancestors(process: psutil.Process) -> list[int]:
+    return [parent.pid for parent in process.parents()]
 
 
 def test_where_the_system_tells_nothing_no_raylet_has_died(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from multiprocessing.spawn import get_executable
 from typing import Any, BinaryIO, TypeVar
 
 from segment.errors import ModelError, SegmentError
+from segment.process.hidden_modules import hide_pandas
 
 T = TypeVar("T")
 Within = Callable[[], AbstractContextManager[None]]
@@ -163,6 +164,7 @@ def given_apart() -> Any:
         os.dup2(2, 1)
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    hide_pandas()
     parent, given = pickle.load(sys.stdin.buffer)
     if os.getppid() != parent:  # it ended before that
         os._exit(1)
