@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from segment.errors import ModelError, did_you_mean
-from segment.models.card import ModelCard
+from segment.models.card import ModelCard, is_built_in
 from segment.models.card_output import INDEX_LAYOUTS, MULTILABEL, ONE_CHANNEL, SCORE_LAYOUTS, axes_of
 
 Dims = tuple[int | None, ...]
@@ -114,7 +114,8 @@ def is_identity(card: ModelCard) -> bool:
 
 def refuse(card: ModelCard, what: str) -> NoReturn:
     """Raise the ModelError for a card and a graph that do not match."""
-    raise ModelError(f"model card '{card.name}' and its graph do not match: {what}")
+    other = ". These weights are of another model: `segment models draft` drafts its card" * is_built_in(card)
+    raise ModelError(f"model card '{card.name}' and its graph do not match: {what}{other}")
 
 
 def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port]) -> int:
