@@ -64,7 +64,7 @@ class LocalEngine(Engine):
         if task.runtime.device != "cpu":
             return 1
         if not self._process_bytes:  # an engine runs one model
-            self._process_bytes = PROCESS_MEMORY + weights.size + (worker_bytes(task, weights, plan) or 0)
+            self._process_bytes = PROCESS_MEMORY + (worker_bytes(task, weights, plan) or weights.size)
         return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // self._process_bytes))
 
     def _wanted(self, device: str, plan: Plan) -> int:

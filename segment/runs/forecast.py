@@ -56,16 +56,15 @@ class Forecast:
 def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine) -> Forecast:
     """Predict a run from shapes and sizes, without loading the model.
 
-    The memory of a process: what it has before (a constant) with the copies of the weights that it is given, and what
-    its worker adds (`segment.pipeline.worker_memory`).
+    The memory of a process: what it has before (a constant; on Ray the weights in its object store, too, which are
+    mapped), and what its worker adds (`segment.pipeline.worker_memory`).
     """
     left = plan.unindexed
     parts = len(plan) + (-(-left.images // left.part_size) if left else 0)
     processes = engine.processes(task, weights, plan)
     workers = processes if task.runtime.device == "cpu" else engine.workers(task.runtime.device)
     own = worker_bytes(task, weights, plan)
-    # in Ray's object store, which is mapped, and unpickled
-    base = _ACTOR + 2 * weights.size if engine.name == "ray" else PROCESS_MEMORY + weights.size
+    base = _ACTOR + weights.size if engine.name == "ray" else PROCESS_MEMORY
     memory = None if own is None else base + own
     return Forecast(
         plan.expected_images,
