@@ -114,8 +114,10 @@ def is_identity(card: ModelCard) -> bool:
 
 def refuse(card: ModelCard, what: str) -> NoReturn:
     """Raise the ModelError for a card and a graph that do not match."""
-    other = ". These weights are of another model: `segment models draft` drafts its card" * is_built_in(card)
-    raise ModelError(f"model card '{card.name}' and its graph do not match: {what}{other}")
+    if is_built_in(card):
+        what += "" if what.endswith("?") else "."
+        what += " Or are the weights of another model? `segment models draft` drafts its card"
+    raise ModelError(f"model card '{card.name}' and its graph do not match: {what}")
 
 
 def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port]) -> int:
