@@ -142,10 +142,7 @@ class InputOptions(KeepOptions):
             return None
         fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(value) if name is not None]
         if not fields or any(not LABEL_FIELD.fullmatch(name) or spec or how for name, spec, how in fields):
-            raise ValueError(
-                "label_pattern takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'; {stem%END} and {stem#START} "
-                "are the stem without an ending or a beginning, as in '{dir}/{stem%_leftImg8bit}_gtFine_labelIds.png'"
-            )
+            raise ValueError("expected {stem}, {dir} and {name}, {stem%END} or {stem#START}, as in '{stem%_x}.png'")
         return value
 
     @field_validator("image_key", "label_key")
@@ -289,7 +286,7 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
     """Read a TOML job file.
 
     Raises:
-        UsageError: the file does not exist or is not TOML.
+        UsageError: the file does not exist, is not TOML, or is a model card.
     """
     from segment.store.bounds import MOST_TOML
     from segment.store.client import Store
@@ -299,7 +296,10 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
     if data is None:
         words = f"no job file at {shown(reference)}: `segment run --print-job` prints one"
         raise UsageError(with_hint(words, to_url(reference)))
-    return parse_toml(data, shown(reference))
+    values = parse_toml(data, shown(reference))
+    if "classes" in values:
+        raise UsageError(f"{shown(reference)} is a model card, and --job takes a job file: give it with --model")
+    return values
 
 
 def job_record(job: Job, *, defaults: bool = True) -> dict[str, Any]:

@@ -27,11 +27,13 @@ _WORDS = (
     (r"Input should be greater than or equal to (\S+)", r"expected \1 or more"),
     (r"Input should be less than or equal to (\S+)", r"expected \1 or less"),
     (r"(?s)(.+) is not one of (.+)\.", r"expected one of \2, not \1"),
-    (r"Got unexpected extra argument\(?s?\)? \((.*)\)", r"too many arguments, from here on: \1"),
+    (r"(?s)Got unexpected extra argument\(?s?\)? \((.*)\)", r"too many arguments, from here on: \1"),
     (r"(?s)No such command ('.*?')\..*", r"there is no command \1."),
     (r"Option '(\S+)' requires an argument\.?", r"\1 needs a value"),
     (r"Option '(\S+)' does not take a value\.?", r"\1 takes no value"),
 )
+_TOO_MANY = re.compile(r"(?s)too many arguments, from here on: (.*)")
+_SHOWN = 3  # arguments; a pattern without quotes may stand for thousands of files
 
 
 class Command(TyperCommand):
@@ -81,6 +83,8 @@ def _wrong(error: Any) -> str:
         # others than the right one are worse than none: an option is given its value at once
         return words + did_you_mean(error.option_name, (one for one in known if one.startswith("--")), alike=0.7)
     words = _plain(error.message)
+    if surplus := _TOO_MANY.fullmatch(words):
+        return _too_many(surplus[1].split(" "), error.ctx.command.params)
     if command := re.fullmatch(r"(?s)there is no command '(.*)'\.", words):
         card = f" `segment models show {command[1]}` prints a card." if error.ctx.command.name == "models" else ""
         return words + (did_you_mean(command[1], error.ctx.command.commands) or card)
@@ -91,6 +95,14 @@ def _wrong(error: Any) -> str:
     wrong: list[Any] = getattr(error.__cause__, "errors", list)()  # pydantic's, which do not repeat the value
     value = f", not {wrong[0]['input']!r}" if wrong and ", not " not in words else ""
     return f"{_name(error.param)}: {words}{value}.{hint}".removesuffix(".")
+
+
+def _too_many(surplus: Sequence[str], parameters: Sequence[Any]) -> str:
+    """Say where the surplus begins, and how a command that reads images takes many of them."""
+    more = f" and {len(surplus) - _SHOWN:,} more" if len(surplus) > _SHOWN else ""
+    is_input = more and any(_name(one) == "INPUT" for one in parameters)
+    advice = ". Give a folder, or a pattern in quotes such as 'photos/*.png'" if is_input else ""
+    return f"too many arguments, from here on: {' '.join(surplus[:_SHOWN])}{more}{advice}"
 
 
 def are_missing(names: Sequence[str]) -> str:

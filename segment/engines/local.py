@@ -69,7 +69,7 @@ class LocalEngine(Engine):
     def process_memory(self, task: Task, weights: Weights, plan: Plan) -> int | None:
         """See `Engine.process_memory`. It is asked several times, and reads the graph once."""
         if self._process_bytes is None and (own := worker_bytes(task, weights, plan)) is not None:
-            self._process_bytes = PROCESS_MEMORY + weights.size + own
+            self._process_bytes = PROCESS_MEMORY + own
         return self._process_bytes
 
     def _wanted(self, device: str, plan: Plan) -> int:

@@ -15,7 +15,7 @@ from segment.images.label_images import read_label
 from segment.images.label_pixels import LabelPixels, first_few
 from segment.images.label_sources import parse_source, unambiguous
 from segment.job import LabelEncoding
-from segment.models.classes import VOID, Classes, Colour
+from segment.models.classes import VOID, Classes, Colour, named
 
 UNKNOWN = -1  # while decoding: this value or colour has no class
 
@@ -130,7 +130,7 @@ class LabelDecoder:
                 return self.classes.index(target)
             except KeyError:
                 pass
-        raise ValueError(f"remap to {target!r}: not a class name, a class index below {len(self.classes)} or 'ignore'")
+        raise ValueError(f"remap to {target!r}: no class. Give 'ignore' or one of {named(self.classes.names)}")
 
     def decode(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
         """Return the classes of `read` for an image without an orientation."""

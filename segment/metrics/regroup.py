@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segment.errors import UsageError, did_you_mean
 from segment.metrics.counts import Confusion
-from segment.models.classes import Classes, index_of
+from segment.models.classes import Classes, index_of, named
 from segment.store.names import count, listed
 
 NOTHING = "none"  # `ignore` of no class
@@ -151,5 +151,5 @@ def class_index(text: str, names: Sequence[str], option: str) -> int:
         return found
     if name.isdecimal() and int(name) < len(names):
         return int(name)
-    why = f"the counts hold the {len(names)} classes of the run, and void: other classes need another run"
-    raise UsageError(f"{option}: no class {name!r}.{did_you_mean(name, list(names))} ({why})")
+    hint = did_you_mean(name, list(names)) or f" The run counted {named(names)}: other classes need another run"
+    raise UsageError(f"{option}: no class {name!r}.{hint}")

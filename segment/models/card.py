@@ -231,6 +231,11 @@ def built_in_cards() -> list[str]:
     return sorted(item.name.removesuffix(".toml") for item in _card_folder().iterdir() if item.name.endswith(".toml"))
 
 
+def is_built_in(card: ModelCard) -> bool:
+    """Return whether a card is one of the built-in ones, unchanged."""
+    return card.name in built_in_cards() and card == load_card(card.name)
+
+
 def load_card(reference: str, store: Store | None = None) -> ModelCard:
     """Load a card.
 
@@ -277,8 +282,11 @@ def parse_card(text: str | bytes, where: str = "model card", base: str | None = 
         UsageError: invalid TOML, an unknown key (the message suggests a similar one), a missing or invalid value, a
             URL with a secret.
     """
+    values = parse_toml(text, where)
+    if "model" in values:
+        raise UsageError(f"{where} is a job file, which names a card: give it with --job")
     try:
-        card = ModelCard.model_validate(parse_toml(text, where))
+        card = ModelCard.model_validate(values)
     except ValidationError as error:
         raise UsageError(f"{where}:\n{validation_message(error, ModelCard)}") from None
     return card if base is None else _with_urls(card, to_url(base))

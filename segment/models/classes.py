@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from segment.store.foreign_text import is_visible, visible
+from segment.store.names import shown
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]  # RGB
@@ -21,6 +22,7 @@ VOID = 255  # in a decoded label: the pixel is ignored and has no class
 
 
 LONGEST_NAME = 200  # characters of a class name
+_NAMED = 6  # classes that a message names
 
 
 def _fit_to_show(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -48,6 +50,12 @@ def background_of(names: Sequence[str]) -> tuple[int, ...]:
     """
     words = ["".join(filter(str.isalpha, name)).lower() for name in names]
     return tuple(index for index, word in enumerate(words) if word in _NOTHING)
+
+
+def named(names: Sequence[str]) -> str:
+    """Return the first classes of a list as text, with their indices: `0 Sky, 1 Building, ...`."""
+    told = [f"{index} {shown(name)}" for index, name in enumerate(names[:_NAMED])]
+    return f"{', '.join(told)}{', ...' * (len(names) > _NAMED)}"
 
 
 def index_of(name: str, names: Sequence[str]) -> int | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from segment.errors import UsageError, did_you_mean
+from segment.store.foreign_text import in_toml
 from segment.store.scope import check_prefix
 
 _SECRET = "storage_options"  # messages omit its values
@@ -36,7 +37,8 @@ def parse_toml(data: str | bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise UsageError(f"{where} is not UTF-8 text") from None
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits
-        raise UsageError(f"{where} is not TOML: {error}") from None
+        quotes = ". Text stands in quotes" if str(error).startswith("Invalid value") else ""
+        raise UsageError(f"{where} is not TOML: {error}{quotes}") from None
 
 
 def _holds_large_number(value: object) -> bool:
@@ -62,12 +64,15 @@ def validation_errors(error: ValidationError, model: type[BaseModel]) -> dict[st
     """Return what is wrong with each key; `""` stands for keys that exclude each other."""
     root = model.model_json_schema()
     wrong: dict[str, str] = {}
+    listed: set[tuple[str, ...]] = set()  # known keys, once
     for item in error.errors(include_url=False, include_context=False):
         place, here = _walk(root, item["loc"])
         if item["type"] == "extra_forbidden":
             place = ".".join(str(part) for part in item["loc"])
-            known = sorted(key for option in _options(root, here) for key in option.get("properties", {}))
-            text = f"unknown key.{did_you_mean(str(item['loc'][-1]), known)} Known: {', '.join(known)}"
+            known = tuple(sorted(key for option in _options(root, here) for key in option.get("properties", {})))
+            hint = did_you_mean(str(item["loc"][-1]), known)
+            text = f"unknown key.{hint}" + ("" if hint or known in listed else f" Known: {', '.join(known)}")
+            listed |= {known} if not hint else set()
         elif item["type"] == "missing":
             text = "this key is missing" + (f": {here['description']}" if "description" in here else "")
         elif item["type"] in ("value_error", "assertion_error"):
@@ -119,7 +124,7 @@ def _mismatch(root: _Schema, here: _Schema, value: object) -> str:
     kinds = [kind for option in options if (kind := _kind(option))]
     text = f"expected {_one_of([*kinds, *(repr(choice) for choice in choices)])}"
     if isinstance(value, str | int | float) and len(repr(value)) <= _LONGEST:
-        text += f", not {value!r}."
+        text += f", not {in_toml(value) if isinstance(value, bool) else repr(value)}."
         text += did_you_mean(value, words) if isinstance(value, str) else ""
     return text.removesuffix(".")
 

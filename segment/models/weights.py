@@ -226,8 +226,8 @@ def _ordered_files(card: ModelCard, files: Sequence[WeightsFile]) -> tuple[Forma
     """Return the format of a model's files, and the files with the graph first."""
     if not files:
         raise UsageError(
-            f"model card {card.name} does not name weights to download: give the file with --weights. "
-            f"Source: {card.source or 'not in the card'}"
+            f"model card {card.name} has no weights to download. Give the file with --weights; it is from: "
+            f"{card.source or '(the card does not say)'}"
         )
     files = [file.model_copy(update={"url": to_url(file.url)}) for file in files]
     by_suffix = {suffix_of(file.url): file for file in files}

@@ -106,3 +106,12 @@ def keep_freed_blocks() -> bool:
         return False
     # Before glibc 2.35 the threshold was limited; then nothing is set, since a set threshold does not adapt any more.
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK)) and bool(mallopt(_TRIM_THRESHOLD, _MOST_FREE))
+
+
+def release_freed_blocks() -> None:
+    """Give the memory of all freed blocks back to the system, where glibc keeps it; see `keep_freed_blocks`.
+
+    Loading a model frees several copies of its weights, whose places do not fit the tensors of a call.
+    """
+    with suppress(OSError, AttributeError):  # another allocator
+        ctypes.CDLL(None).malloc_trim(0)

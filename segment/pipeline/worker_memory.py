@@ -25,8 +25,9 @@ _PARTS = 3  # parts in memory at once: being read, segmented, written
 def worker_bytes(task: Task, weights: Weights, plan: Plan) -> int | None:
     """Return what a worker adds to the memory of its process, at its peak; None if it is not known, as on GPUs.
 
-    The model with one call's tensors, three encoded parts, and the pixels of a batch; with tiles those of an image, or
-    of what is held of one that is read by window, and what the tiles are blended in.
+    That is while the model is loaded, or afterwards, when the weights that it was given are freed: the model with one
+    call's tensors, three encoded parts, and the pixels of a batch; with tiles those of an image, or of what is held of
+    one that is read by window, and what the tiles are blended in.
     """
     model = footprint(task.card, weights, task.runtime, task.batch_size, session_extras(task.card, task.extras))
     if model is None:
@@ -39,7 +40,7 @@ def worker_bytes(task: Task, weights: Weights, plan: Plan) -> int | None:
         pixels = _window_bytes(task, each, plan.names_labels)
     else:
         pixels = _COPIES * min(_DECODED * each, task.card.input.planes * task.settings.max_pixels)
-    return round(model.shared + model.per_stream + encoded + pixels + _blending_bytes(task, each))
+    return max(model.load, round(model.shared + model.per_stream + encoded + pixels + _blending_bytes(task, each)))
 
 
 def _is_by_window(task: Task, plan: Plan, each: float) -> bool:

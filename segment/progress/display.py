@@ -70,7 +70,8 @@ def view_of(tally: Tally) -> View:
     """Return the current view of a tally."""
     facts = [("images", f"{tally.done:,} of {tally.images_shown}"), ("images/s", _rate(tally))]
     facts.append(("ETA", "-" if tally.eta is None else clock_time(tally.eta)))
-    facts.append(("mIoU", "-" if tally.miou is None else f"{100 * tally.miou:.2f} %"))
+    new = " (new)" * bool(tally.resumed)  # of this attempt's images
+    facts.append(("mIoU", "-" if tally.miou is None else f"{100 * tally.miou:.2f} %{new}"))
     facts += [("errors", _errors(tally)), ("workers", str(inflight.workers() or tally.workers))]
     elapsed = clock_time(time.monotonic() - tally.started)
     busy: list[tuple[str, int]] = [(stage, round(100 * share)) for stage, share in tally.busy().items()]

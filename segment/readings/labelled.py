@@ -22,13 +22,12 @@ from segment.inputs.reads import read_part
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.card_input import Input
-from segment.models.classes import VOID, Classes
+from segment.models.classes import VOID, Classes, named
 from segment.readings.numbering import UNKNOWN, Numbering, decoded, numberings
 from segment.store.client import Store
-from segment.store.names import by_kind, shown
+from segment.store.names import by_kind
 
 _TRIES = 4  # images that are read for each one wanted
-_NAMED = 6  # classes that a message names
 
 
 class NoLabels(UsageError):
@@ -119,8 +118,7 @@ class LabelledImages:
     @property
     def reasons(self) -> str:
         """Why images were left out, a line for each kind, and the classes of which their labels are not."""
-        names = [f"{index} {shown(name)}" for index, name in enumerate(self._names)]
-        told = f"\nclasses of the card: {', '.join(names[:_NAMED])}{', ...' * (len(names) > _NAMED)}"
+        told = f"\nclasses of the card: {named(self._names)}"
         return by_kind(self.unusable) + told * any(reason.startswith("label_value:") for reason in self.unusable)
 
     def _readable(self, tries: int) -> Iterator[_Read]:

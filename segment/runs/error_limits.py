@@ -40,7 +40,7 @@ def refuse_hopeless(tally: Tally, max_error_rate: float, output: str) -> None:
     number = sum(tally.errors[text.partition(":")[0]] for text in texts)
     if number >= _LABELS and (advice := label_advice(texts, output)):
         raise TooManyErrors(
-            f"none of the first {number} labels could be used, for the same reason: {texts[0]}.{advice} "
+            f"none of the first {number} labels could be used, for the same reason: {texts[0]}.{advice}\n"
             "With --max-error-rate 1 the same command continues without them."
         )
 
@@ -54,13 +54,13 @@ def failed_by_errors(failure: str, report: RunReport) -> TooManyErrors:
     first = f"; the first is {shown(report.errors[0].id)}, {report.errors[0].error}" if report.errors else ""
     advice = "" if report.is_scored else label_advice((e.error for e in report.errors), report.output)
     return TooManyErrors(
-        f"{failure}{first}. All others are done: "
+        f"{failure}{first}.\nAll others are done: "
         f"`segment report {argument(report.output)}` lists failed and left-out images.{advice}"
     )
 
 
 def label_advice(errors: Iterable[str], output: str) -> str:
-    """Return advice for a run that used no label, with a leading space; `""` unless all labels fail for one reason.
+    """Return advice for a run that used no label, on lines of its own; `""` unless all labels fail for one reason.
 
     Args:
         errors: texts of error rows.
@@ -69,7 +69,7 @@ def label_advice(errors: Iterable[str], output: str) -> str:
     if len(codes) != 1:
         return ""
     return (
-        " To use other labels, give --labels, --label-pattern, --label-key or --label-column. A run with another label "
-        f"option is another run: choose another output, or delete {shown(output)} first. After repairing the labels in "
-        "place, run the same command with --update, or with --retry-errors where a Parquet file gives their paths."
+        "\nOther labels (--labels, --label-pattern, --label-key, --label-column) or another meaning (--label-remap) "
+        f"are another run: choose another output, or delete {shown(output)} first.\nLabels mended in place: the same "
+        "command with --update, or with --retry-errors where a Parquet file gives their paths."
     )

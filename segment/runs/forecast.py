@@ -51,8 +51,8 @@ class Forecast:
 def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine) -> Forecast:
     """Predict a run from shapes and sizes, without loading the model.
 
-    The memory of a process: what it has before (a constant) with the copies of the weights that it is given, and what
-    its worker adds (`segment.pipeline.worker_memory`).
+    The memory of a process is told by the engine: what it has before (a constant), and what its worker adds
+    (`segment.pipeline.worker_memory`).
     """
     left = plan.unindexed
     parts = len(plan) + (-(-left.images // left.part_size) if left else 0)

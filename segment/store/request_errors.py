@@ -162,10 +162,11 @@ _ADVICE = (
     (("Disk quota exceeded",), "the disk quota is used up"),
     (("Read-only file system",), "the file system is read-only"),
     (("NotADirectoryError",), "a folder of its path is a file"),
-    (("IsADirectoryError",), "it is a folder, and a file is expected; move it away"),
+    (("IsADirectoryError",), "it is a folder, and a file is expected"),
     (("Too many levels of symbolic links",), "a symbolic link of its path leads to itself; delete the link"),
     (("FlexibleChecksumError",), "this store's checksums are not those that S3 clients expect: set "
      "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"),
+    (("libjvm", "libhdfs"), "hdfs:// needs Java and Hadoop on this machine: set JAVA_HOME and HADOOP_HOME"),
     (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "
      "AWS_CA_BUNDLE) to the file of your organisation's certificates"),
     (("Cannot connect to host", "EndpointConnectionError", "Name or service not known", "Connection refused"),

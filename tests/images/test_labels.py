@@ -287,7 +287,7 @@ def test_bad_remap_targets_are_named(target: str | int) -> None:
             LabelDecoder(CLASSES, remap={key: target})
         assert (
             str(caught.value)
-            == f"label_remap: remap to {target!r}: not a class name, a class index below 4 or 'ignore'"
+            == f"label_remap: remap to {target!r}: no class. Give 'ignore' or one of 0 Sky, 1 Road, 2 Car, 3 Unlabeled"
         )
 
 

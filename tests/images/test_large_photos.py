@@ -283,7 +283,32 @@ print(keep_freed_blocks(), *unset, faults(), faults())
 """
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="the allocator is not glibc's")
+RELEASE = """
+import ctypes
+from segment.pipeline.memory_guard import keep_freed_blocks, own_memory, release_freed_blocks
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+keep_freed_blocks()
+blocks = [ctypes.memset(libc.malloc(40_000_000), 1, 40_000_000) for _ in range(3)]
+full = own_memory()
+for block in blocks[:2]:  # the last one holds the end of the heap
+    libc.free(block)
+kept = own_memory()
+release_freed_blocks()
+print(full - kept, kept - own_memory())
+"""
+GLIBC = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="glibc is not the allocator")
+
+
+@GLIBC
+def test_freed_blocks_are_given_back_after_loading() -> None:
+    done = subprocess.run([sys.executable, "-c", RELEASE], capture_output=True, text=True, check=True)
+    at_once, later = map(int, done.stdout.split())
+    assert at_once < 1_000_000
+    assert later > 79_000_000
+
+
+@GLIBC
 def test_freed_blocks_are_used_again() -> None:
     """Pages of a block are not asked of the kernel, and cleared by it, a second time."""
     done = subprocess.run([sys.executable, "-c", ALLOCATE], capture_output=True, text=True, check=True)

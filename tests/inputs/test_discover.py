@@ -288,7 +288,7 @@ def test_a_label_pattern_that_finds_nothing_names_an_expected_path(tmp_path: Pat
 
 @pytest.mark.parametrize("pattern", ["{step}_L.png", "{}_L.png", "{stem!r}.png", "{stem:3}.png", "label.png"])
 def test_a_label_pattern_has_known_fields(pattern: str) -> None:
-    with pytest.raises(ValidationError, match=r"label_pattern takes \{stem\}, \{dir\} and \{name\}"):
+    with pytest.raises(ValidationError, match=r"expected \{stem\}, \{dir\} and \{name\}"):
         InputOptions(label_pattern=pattern)
 
 

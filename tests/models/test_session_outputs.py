@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from segment.models.card import ModelCard
+from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, open_session
 from segment.models.weights import Weights
 from tests.graphs import as_weights
@@ -71,3 +71,13 @@ def test_a_missing_name_lists_the_outputs_with_their_shapes(fmt: Any, runtime: R
     assert message(lambda: open_session(card_of(None), weights, runtime)) == (
         f'{fit}the graph has 2 outputs: {listed}. Say which: output.name = "aux"'
     )
+
+
+def test_weights_of_another_model_than_a_built_in_card_s_are_told_as_such() -> None:
+    advice = " Or are the weights of another model? `segment models draft` drafts its card"
+    card = load_card("demo-streets")
+    graph = as_weights(tiny([helper.make_node("Relu", ["x"], ["y"])], [("x", (1, 3, 8, 8))], [("y", (1, 3, 8, 8))]))
+    said = message(lambda: open_session(card, graph, ORT))
+    assert said.endswith(f": input.height = 8 and input.width = 8?{advice}")
+    own = card.model_copy(update={"description": "mine"})
+    assert message(lambda: open_session(own, graph, ORT)) == said.removesuffix(advice)

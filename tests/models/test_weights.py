@@ -282,10 +282,10 @@ def test_secret_in_a_url_of_a_card(cache: Path) -> None:
 
 def test_a_card_without_weights() -> None:
     with pytest.raises(
-        UsageError, match=r"does not name weights to download: give the file with --weights\. Source: TensorFlow"
+        UsageError, match=r"has no weights to download\. Give the file with --weights; it is from: TensorFlow"
     ):
         load_weights(load_card("deeplabv3-mobilenetv2"))
-    with pytest.raises(UsageError, match="Source: not in the card"):
+    with pytest.raises(UsageError, match=r"it is from: \(the card does not say"):
         load_weights(card_with(source=""))
 
 

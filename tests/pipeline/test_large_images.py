@@ -409,7 +409,7 @@ def test_the_memory_of_a_worker(
     sums = (CLASSES + 2) * 24 * int((8 * 64 * 2**20 / 3) ** 0.5) * 2 >> 20
     assert mebibytes("a.tif", 64, by_mean) - mebibytes("a.tif", 64) == pytest.approx(sums, abs=2)
     many, tasks = plan_of("a.tif", 64), (task, replace(task, card=by_mean))
-    each = weights.size + (worker_bytes(task, weights, many) or 0)
+    each = worker_bytes(task, weights, many) or 0
     monkeypatch.setattr("segment.engines.local.PROCESS_MEMORY", 0)
     monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 4 * each))
     assert [LocalEngine(6).processes(one, weights, many) for one in tasks] == [2, 1]

@@ -19,6 +19,7 @@ from rich.console import Console
 from segment.metrics import Confusion
 from segment.output.results import STAGES, PartResult
 from segment.progress import Tally, ticking
+from segment.progress.display import view_of
 from segment.progress.lines import JsonProgress, LoggedLines, PlainProgress
 from segment.progress.terminal import TerminalProgress
 from segment.store import inflight
@@ -60,6 +61,8 @@ def test_rates_and_eta_after_a_resume_are_of_this_attempt_and_of_the_whole_run(c
     assert tally.eta == pytest.approx((2000 - 1240) / 4.0)  # for all remaining images
     assert tally.busy() == pytest.approx(dict(zip(STAGES, (0.25, 0, 0.75, 0, 0), strict=True)))
     assert tally.miou == pytest.approx(1.0)
+    assert ("mIoU", "100.00 % (new)") in view_of(tally).facts
+    assert "mIoU 100.00 % of the new ones" in tally.line()
 
 
 def test_shares_are_of_a_pool_that_has_grown_too(clock: list[float]) -> None:

@@ -260,7 +260,7 @@ def test_workers_share_the_cpus_and_the_memory(
     asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, weights, plan = asked
-    each = PROCESS_MEMORY + weights.size + (worker_bytes(task, weights, plan) or 0)
+    each = PROCESS_MEMORY + (worker_bytes(task, weights, plan) or 0)
     memory = [1 << 50]
     monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, memory[0]))
     monkeypatch.setattr("segment.engines.local.available_cpus", lambda: 12)

@@ -20,12 +20,15 @@ _SECONDS = 60.0  # after which a graph is not waited for: its session may be giv
 # Resident memory, measured in a process of its own (openvino 2026.4, onnxruntime 1.31, LiteRT 2.3): the library after
 # loading any model, and the ratio of working memory to the largest set of tensors that are alive together.
 _LIBRARY = {"openvino": 78 * _MIB, "onnxruntime": 40 * _MIB, "litert": 88 * _MIB}  # that of openvino included
-# onnxruntime unfolds convolutions, and rounds its arena up; LiteRT and XNNPACK have one each.
-_WORKING = {"openvino": 1.05, "onnxruntime": 3.0, "litert": 2.0}
+# onnxruntime unfolds convolutions, and rounds its arena up (3.0 with AMX, 3.5 with AVX2 alone); LiteRT and XNNPACK
+# have one each.
+_WORKING = {"openvino": 1.05, "onnxruntime": 3.5, "litert": 2.0}
 # With views or members onnxruntime keeps the tensors of one for equal ones of the next (U-Net with a flip).
 _KEPT = 2.0
 # With views of other sizes openvino keeps so many bytes of each pixel that it resizes: four neighbours, their weights.
 _TABLE = 32
+# Copies of an ONNX file while it is loaded, beside the one that is given: the file, parsed, rewritten, read, compiled.
+_LOADING = {"openvino": 4, "onnxruntime": 6}
 # Of each image of a batch, where the batch is left open: openvino then keeps bands of enlarged scores, and more, apart.
 # Measured 1.2 without such bands, 2.1 and 2.6 with them.
 _BATCHED = {"openvino": 2.6, "onnxruntime": 1.0}
@@ -37,10 +40,12 @@ class Footprint(NamedTuple):
     Attributes:
         shared: once per process: the library and the weights as read.
         per_stream: per concurrent call: tensors, and, except with onnxruntime, the weights in its own layout.
+        load: the peak while the model is loaded, with the weights that are given; without tensors.
     """
 
     shared: int
     per_stream: int
+    load: int
 
 
 def footprint(
@@ -67,12 +72,14 @@ def footprint(
     one, factor = _WORKING[runtime.name] * alive, _BATCHED.get(runtime.name)  # LiteRT runs images one by one
     many = factor * one * max(batch, TRIED) if factor and batch > 1 else 0.0
     shared = _LIBRARY[runtime.name] + weights.size
+    is_onnx = weights.format == "onnx"
+    load = shared + (_LOADING[runtime.name] * weights.size if is_onnx else weights.size + constants)
     if runtime.name == "onnxruntime":  # one graph, weights and arena for all
-        return Footprint(shared + constants, round(max(one, many)))
+        return Footprint(shared + constants, round(max(one, many)), load)
     graphs = 1 + (many > 0)
     plain, *scaled = (view.size for view in views_of(card))
     kept = constants * (1 + len(scaled)) + _TABLE * sum(math.prod(size) + math.prod(plain) for size in scaled)
-    return Footprint(shared, round(one + many) + graphs * kept)
+    return Footprint(shared, round(one + many) + graphs * kept, load)
 
 
 def _measured(card: ModelCard, weights: Weights, extras: Extras, runtime: Runtime) -> tuple[int, float, float]:

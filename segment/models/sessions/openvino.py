@@ -115,12 +115,14 @@ def _members(core: Any, card: ModelCard, weights: Weights) -> list[Member]:
             if each.format == "onnx":  # else onnx need not be imported
                 from segment.models.sessions import onnx_operators, onnxfile
 
-                file = onnxfile.read_model(each.graph)
+                onnxfile.read_model(each.graph)  # refuses what openvino must not read
             model = read_graph(core, each)
             inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
             entry, result = choose_ports(card, inputs, outputs)
             if each.format == "onnx":
+                file = onnxfile.read_model(each.graph)  # anew: while openvino reads, memory is at its peak
                 onnx_operators.check_alike(file, inputs[entry].names, card.input.shape(1), outputs[result].names)
+                del file
             levels = levels_of(card, each, model.inputs[entry])
             found.append(Member(model, entry, result, inputs[entry], outputs[result], levels))
     return found

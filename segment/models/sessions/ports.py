@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from segment.errors import ModelError, did_you_mean
-from segment.models.card import ModelCard
+from segment.models.card import ModelCard, is_built_in
 from segment.models.card_output import INDEX_LAYOUTS, MULTILABEL, ONE_CHANNEL, SCORE_LAYOUTS, axes_of
 
 Dims = tuple[int | None, ...]
@@ -114,6 +114,9 @@ def is_identity(card: ModelCard) -> bool:
 
 def refuse(card: ModelCard, what: str) -> NoReturn:
     """Raise the ModelError for a card and a graph that do not match."""
+    if is_built_in(card):
+        what += "" if what.endswith("?") else "."
+        what += " Or are the weights of another model? `segment models draft` drafts its card"
     raise ModelError(f"model card '{card.name}' and its graph do not match: {what}")
 
 
