@@ -57,10 +57,10 @@ class Raster(Protocol):
 
 
 class ArrayRaster:
-    """A decoded image as a `Raster`.
+    """A decoded image as a `Raster`, or a decoded label.
 
     Args:
-        pixels: `uint8[H, W, 3]`, RGB, upright. Windows are views of it.
+        pixels: `uint8[H, W, 3]`, RGB, upright; classes `uint8[H, W]` of a label. Windows are views of it.
         georeference, orientation, remarks: as in `Raster`.
     """
 

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 
 from segment.errors import SampleError
 from segment.images import codec, headers
+from segment.images.label_pixels import lossy_compression
 from segment.images.labels import LabelDecoder
-from segment.images.lossy import lossy_compression
 from segment.images.tiff_copies import segments_to_copy
 from segment.models.classes import Classes
 
