@@ -7,8 +7,6 @@ print(report.miou())
 What is exported here is the public face; docs/building-blocks.md shows how its parts go together.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

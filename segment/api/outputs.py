@@ -1,7 +1,5 @@
 """What outputs of runs say without a model: `segment.compare` and `segment.label_errors`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

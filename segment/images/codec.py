@@ -1,7 +1,5 @@
 """Decode images of any format to arrays; encode pictures, decode masks."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

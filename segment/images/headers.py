@@ -3,8 +3,6 @@
 Images and labels share these rules.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import os

@@ -1,7 +1,5 @@
 """Check and read a label file: format, loss, orientation and size by the rules for images, then its pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -3,8 +3,6 @@
 No pixel is scaled, clipped or blended. Formats and modes that do not hold exact values have their own error codes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass

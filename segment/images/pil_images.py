@@ -4,8 +4,6 @@ A job reads files by its own decoders. Pillow's would give other pixels (JPEG, 1
 (grey of 2 and 4 bits), so they are taken only where the file is gone.
 """
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Images that are read by window: a large image is never held as a whole."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol

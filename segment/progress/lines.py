@@ -1,7 +1,5 @@
 """Progress as lines: plain ones for logs, JSON for programs, warnings only for quiet runs."""
 
-from __future__ import annotations
-
 import datetime
 import io
 import json

@@ -6,8 +6,6 @@ and their results are turned back as a whole: a pixel's probabilities come back 
 Softmax or sigmoid precede the mean. Scores smaller than the input are averaged at their own size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn

@@ -4,8 +4,6 @@ Both are computed in the graph, from the scores of which the mask is the argmax,
 number from 0 to 1, rounded.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args

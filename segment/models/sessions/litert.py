@@ -5,8 +5,6 @@ card means the same on both runtimes. Images run one by one: batches gain nothin
 cannot depend on another's.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

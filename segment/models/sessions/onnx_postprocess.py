@@ -1,7 +1,5 @@
 """Postprocessing nodes of an ONNX graph: from its output to a mask, and a check value per image."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Preprocessing nodes of an ONNX graph: from bytes to its input."""
 
-from __future__ import annotations
-
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 

@@ -1,7 +1,5 @@
 """Scale and zero point of 8-bit inputs and outputs of an ONNX graph."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto

@@ -1,7 +1,5 @@
 """Inputs and outputs of an openvino model, as ports."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

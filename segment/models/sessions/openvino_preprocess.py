@@ -1,7 +1,5 @@
 """Preprocessing of an openvino model: from bytes to its input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

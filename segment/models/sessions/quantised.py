@@ -6,8 +6,6 @@ scores per class whose probabilities leave the graph or are averaged. A mask of 
 of the card.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from segment.models.card import ModelCard

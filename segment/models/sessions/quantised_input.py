@@ -1,7 +1,5 @@
 """Inputs in 8 or 16 bits: the level of every pixel value, as a table, which is exact in every runtime and precision."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Runtime, device and precision: resolved once, at plan time, from the capabilities of all nodes."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The facts of a TFLite file that openvino does not read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
