@@ -1,7 +1,5 @@
 """Headers, read before a pixel is decoded: orientation in every place, further frames, lossy compression."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

@@ -1,7 +1,5 @@
 """Labels by window: the classes of the whole label, or its error."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Any
