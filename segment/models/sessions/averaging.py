@@ -16,7 +16,7 @@ from segment.errors import ModelError
 from segment.models.buckets import scaled_size
 from segment.models.card import ModelCard
 from segment.models.sessions.ports import Port, Size, refuse
-from segment.models.sessions.quantised_input import Levels
+from segment.models.sessions.quantised import Levels
 from segment.models.weights import Weights
 
 # Added to a view's probabilities of an image if one of its numbers is not what the card says: the mean could hide it.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from segment.models.sessions.ports import Port
-from segment.models.sessions.quantised_input import Scales
+from segment.models.sessions.quantised import Scales
 
 Numbers = tuple[float, ...]
 

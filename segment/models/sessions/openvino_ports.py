@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.sessions.ports import Dims, Port
-from segment.models.sessions.quantised_input import Levels
+from segment.models.sessions.quantised import Levels
 
 
 class Member(NamedTuple):
