@@ -7,14 +7,11 @@ print(report.miou())
 What is exported here is the public face; docs/building-blocks.md shows how its parts go together.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segment.api.baseline import compare
-    from segment.api.mislabelled import label_errors
     from segment.api.model import Model, load_model
+    from segment.api.outputs import compare, label_errors
     from segment.api.reader import Run, SegmentedImage, open_run
     from segment.api.segmenter import Segmenter
     from segment.engines.ray_source import ImageSource
@@ -77,10 +74,10 @@ _HOMES = {
     "SegmentedImage": "segment.api.reader",
     "Segmenter": "segment.api.segmenter",
     "boundary_counts": "segment.metrics",
-    "compare": "segment.api.baseline",
+    "compare": "segment.api.outputs",
     "confusion": "segment.metrics",
     "iou": "segment.metrics",
-    "label_errors": "segment.api.mislabelled",
+    "label_errors": "segment.api.outputs",
     "load_card": "segment.models.card",
     "load_model": "segment.api.model",
     "open_run": "segment.api.reader",

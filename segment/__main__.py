@@ -1,7 +1,5 @@
 """`python -m segment`, and the `segment` command."""
 
-from __future__ import annotations
-
 import os
 from typing import NoReturn
 

@@ -1,7 +1,5 @@
 """Files that are small and far more work than they look: each is made in milliseconds."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

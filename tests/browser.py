@@ -1,7 +1,5 @@
 """Debian's Chromium, headless, driven by playwright: what a page does, says and asks the network for."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

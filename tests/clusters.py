@@ -1,7 +1,5 @@
 """The Ray cluster that the tests marked `ray` share."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator

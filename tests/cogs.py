@@ -1,7 +1,5 @@
 """A checker of cloud-optimised GeoTIFFs, by OGC 21-026 and the rules of GDAL's `validate_cloud_optimized_geotiff`."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 

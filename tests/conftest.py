@@ -1,7 +1,5 @@
 """What every test may use, and an environment of the suite's own: nothing of the user's is read or written."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The same labelled images as loose files, tars, Parquet and a list: what `Job` calls `input`, four times."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import tarfile

@@ -1,7 +1,5 @@
 """Exports of a place, and what they left."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

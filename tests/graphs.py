@@ -7,8 +7,6 @@
 A graph built for another card than the one it is served with is how a wrong layout or channel order is staged.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal

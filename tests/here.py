@@ -5,8 +5,6 @@ A worker process takes two seconds of CPU to start, so no test starts one but th
 parts or images start them always.
 """
 
-from __future__ import annotations
-
 import itertools
 import queue
 import threading

@@ -7,8 +7,6 @@ prints the confusion matrix (rows are labels, columns predictions) and the mIoU 
 preprocessing is that of `unet-camvid-onnx-0001`: 480x368 by Pillow's bilinear, BGR, 0-255, NCHW.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable
 from pathlib import Path

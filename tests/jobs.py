@@ -1,7 +1,5 @@
 """A small job that does everything, and ways to run it on a given engine."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Generator
 from importlib.resources import files

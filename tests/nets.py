@@ -1,7 +1,5 @@
 """Small real ONNX graphs as strangers export them: any ports, any last operator, any metadata, no card."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

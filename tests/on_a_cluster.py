@@ -3,8 +3,6 @@
 Each output is written by another engine: `fused` or `split` by its name. Its object store is the least that Ray takes.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The pages for readers, README.md and docs/: their examples, commands and links."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """How the suite is spread over processes: `make test` runs `pytest -n auto`; a plain `pytest` runs in one."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

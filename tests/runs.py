@@ -6,8 +6,6 @@ outcome = place.run()               # segment.run in this process (see tests/her
 place.expect(outcome.rows["a.png"], seed=1)
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A real S3 server on loopback: rclone over a temporary folder. It checks signatures and keeps what it acknowledged."""
 
-from __future__ import annotations
-
 import shutil
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """Labelled pictures of known scores in a folder and, the same, in a bucket of the S3 server."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from pathlib import Path

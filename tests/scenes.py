@@ -1,7 +1,5 @@
 """Labelled street scenes and the run of a job over them: what the building blocks are compared with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

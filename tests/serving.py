@@ -1,7 +1,5 @@
 """What the session tests share: runtimes to run on, cards at a small size, and short ways to open and to fail."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Callable

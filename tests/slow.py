@@ -5,8 +5,6 @@ the same assertion for another format, engine or model, or one that a cheaper te
 A line is how the id of a test begins; one that fits no test is an error.
 """
 
-from __future__ import annotations
-
 import pytest
 
 FURTHER_CASES = """

@@ -1,7 +1,5 @@
 """Tars as inputs: written in a few words, planned, read."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs of models that take images of any size, and of any number of bands."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`jobs/averaging.py` on real images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The bad-input table: what is wrong is named in words, and everything else of the run is right to the last count."""
 
-from __future__ import annotations
-
 import ctypes
 import io
 import json

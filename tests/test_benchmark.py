@@ -1,7 +1,5 @@
 """The benchmark runs, its contenders make the same masks, and its figures are what they say."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json

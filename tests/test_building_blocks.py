@@ -1,7 +1,5 @@
 """Every example of docs/building-blocks.md runs as it stands there, and makes what a job makes."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

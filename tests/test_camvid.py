@@ -1,7 +1,5 @@
 """The CamVid validation split, end to end: every input format, both runtimes, and a script that knows nothing of us."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The examples in the docstrings of the public names run."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 import re

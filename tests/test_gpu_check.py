@@ -1,7 +1,5 @@
 """jobs/gpu_check.sh without a GPU: what every step finds is kept, whatever becomes of the others."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The values that a job takes: numbers, sizes, and how they come back from a file."""
 
-from __future__ import annotations
-
 import json
 import math
 import tomllib

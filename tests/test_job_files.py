@@ -1,7 +1,5 @@
 """The files of `jobs/` and `ray_cluster.yaml`: each is valid by the code that reads it, and says what it must."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """`ray job submit` on a real cluster of one node, from S3 to S3, as `jobs/README.md` tells it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

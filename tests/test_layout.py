@@ -1,7 +1,5 @@
 """The layout: what import-linter does not check (`make lint` runs it; its contracts are in pyproject.toml)."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Metrics against independent oracles: scikit-learn for counts and IoU, worked examples for the conventions."""
 
-from __future__ import annotations
-
 import functools
 import math
 import operator

@@ -1,7 +1,5 @@
 """Every model a card is built in for, through the whole job: real weights, published graphs, known answers."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`jobs/monitoring/`: what Prometheus, Grafana and the Ray dashboard show of a real run."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import json

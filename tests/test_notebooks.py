@@ -1,7 +1,5 @@
 """The notebooks: executed from top to bottom on runs made here; what they print is right, and what is stored."""
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`jobs/option_costs.py` on real images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

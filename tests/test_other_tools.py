@@ -4,8 +4,6 @@ torchmetrics needs torch, which is not among the test dependencies (hundreds of 
 choice): `pip install torch torchmetrics` in the environment of the tests runs its part.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Iterator

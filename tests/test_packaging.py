@@ -1,7 +1,5 @@
 """What is published: the wheel and its metadata, the versions it allows, the workflows and the release script."""
 
-from __future__ import annotations
-
 import email
 import importlib.metadata
 import os

@@ -1,7 +1,5 @@
 """Runs over S3: a real server, nothing mocked; the same masks and counts as from a folder, and no secret anywhere."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

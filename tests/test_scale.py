@@ -1,7 +1,5 @@
 """jobs/scale.py, manifest_cost.py and score_scale.py, small: their measures run, and their runs are what they say."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """SECURITY.md: the rights that it lists are those that a run uses."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

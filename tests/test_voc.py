@@ -1,7 +1,5 @@
 """DeepLabV3 on real PASCAL VOC images: our mIoU is that of a script that uses none of our code."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

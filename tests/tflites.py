@@ -3,8 +3,6 @@
 tflite([Tensor("x", (1, 8, 8, 3)), Tensor("y", (1, 8, 8, 3))], [Node("LOGISTIC", [0], [1])], [0], [1])
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """A real web server on loopback, with the faults that real ones have."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import socket

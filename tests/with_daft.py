@@ -1,7 +1,5 @@
 """Run code with Daft, which wants an older pyarrow than requirements.lock pins: in the environment that has it."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import pickle

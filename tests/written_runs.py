@@ -1,7 +1,5 @@
 """Runs that are written, not run: the files of a run, from masks and labels of a test's own."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import json

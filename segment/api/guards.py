@@ -1,7 +1,5 @@
 """What a loaded model guards against: forks, and errors that do not say which image they are of."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

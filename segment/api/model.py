@@ -1,7 +1,5 @@
 """One loaded model: an image in, a mask of its size out, by the code that a job runs."""
 
-from __future__ import annotations
-
 import logging
 import os
 import threading

@@ -1,7 +1,5 @@
 """`open_run`: the masks, counts and scores of a run, from its output alone."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

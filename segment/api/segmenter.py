@@ -1,7 +1,5 @@
 """`Segmenter`: the stage of a data pipeline that loads a model once and segments batch after batch."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import math

@@ -1,7 +1,5 @@
 """`segment check`."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

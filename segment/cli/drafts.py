@@ -1,7 +1,5 @@
 """`segment models draft`."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from typing import Annotated, Any

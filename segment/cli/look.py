@@ -1,7 +1,5 @@
 """Commands that show the state of a run: `report`, `audit`, `status`."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 import typer

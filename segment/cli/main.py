@@ -1,7 +1,5 @@
 """The entry point of the command: signals, failures, exit codes."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """`segment models`."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

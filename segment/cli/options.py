@@ -1,7 +1,5 @@
 """The options of a job on the command line: generated from the fields of `segment.job.Job`."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any

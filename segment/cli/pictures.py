@@ -1,7 +1,5 @@
 """Commands that convert masks to files for people or other tools: `overlay`, `export`."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 import typer

@@ -1,7 +1,5 @@
 """`segment quantize`."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 import typer

@@ -133,8 +133,6 @@ def plan(
 
     segment plan images/ --model unet-camvid-onnx-0001
     """
-    from contextlib import closing
-
     from segment.output.speed import Price
     from segment.progress import console_progress
     from segment.runs.estimate import estimate, estimate_lines

@@ -1,7 +1,5 @@
 """`segment schema`."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated, Any, Literal
 

@@ -135,7 +135,7 @@ def compare(
 
     segment compare out-f32/ out-int8/ --to . --fail-below -0.5
     """
-    from segment.api.baseline import compare_and_show
+    from segment.api.outputs import compare_and_show
     from segment.report.comparison.comparing import ComparisonRequest
     from segment.report.comparison.comparison_formats import print_comparison, to_csv, to_json, to_markdown
     from segment.report.comparison.gate import Limits, verdicts
@@ -171,10 +171,10 @@ def label_errors(
 
     segment label-errors out/ --number 50
     """
-    from segment.api import mislabelled
+    from segment.api import outputs
     from segment.report.label_errors import errors_to_csv, errors_to_json, errors_to_markdown, print_errors
 
-    found = mislabelled.label_errors(
+    found = outputs.label_errors(
         output,
         number=number,
         images=images,

@@ -10,8 +10,6 @@ Output that cannot be written is dropped and stops no work. The exit code then d
 A stream that is closed at the start (`>&-`) counts as `/dev/null`.
 """
 
-from __future__ import annotations
-
 import codecs
 import io
 import json

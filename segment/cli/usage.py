@@ -1,7 +1,5 @@
 """What is wrong with a command line, in the words of this program, and the usage line of its commands."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any

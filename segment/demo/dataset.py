@@ -3,8 +3,6 @@
 `jobs/paint_demo_scenes.py` paints the scenes, in the classes of CamVid.
 """
 
-from __future__ import annotations
-
 import importlib.resources
 import io
 import tarfile

@@ -1,7 +1,5 @@
 """The demo: segment the shipped street scenes on both engines, show the scores and a picture."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from contextlib import closing

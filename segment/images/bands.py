@@ -1,7 +1,5 @@
 """Images of any number of bands: those that a card reads, from multi-band TIFFs."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import replace
 from itertools import islice

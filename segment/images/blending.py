@@ -1,7 +1,5 @@
 """How the masks of tiles that overlap become the mask of the image."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 

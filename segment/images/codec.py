@@ -1,7 +1,5 @@
 """Decode images of any format to arrays; encode pictures, decode masks."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -177,11 +175,8 @@ def _with_opencv(data: bytes, reduced: int = 0) -> tuple[NDArray[np.uint8], list
 
 def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode with Pillow, which applies the orientation on loading."""
-    with capture_decoder_stderr() as damage, headers.pixel_limit.lifted():
-        try:
-            return np.asarray(header.convert("RGB")), damage
-        except Exception as error:  # as above
-            raise SampleError("undecodable") from error
+    with capture_decoder_stderr() as damage, headers.pixel_limit.lifted(), headers.damage_as("undecodable"):
+        return np.asarray(header.convert("RGB")), damage
 
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:

@@ -1,7 +1,5 @@
 """Images and labels as a caller holds them: arrays, PIL images, or the bytes of encoded images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias

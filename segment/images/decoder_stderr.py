@@ -1,7 +1,5 @@
 """Capture what C libraries print to stderr while they decode an image, and return what indicates damage."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterator, Sequence

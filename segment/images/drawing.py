@@ -1,7 +1,5 @@
 """Pictures for display: painted masks, overlays, contact sheets."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -4,8 +4,6 @@ A decoder does what a file demands: thousands of scans over all pixels, gigabyte
 chunks. No time limit ends native code, so the demand is counted first, at a cost that no ordinary image notices.
 """
 
-from __future__ import annotations
-
 from PIL import Image
 
 from segment.errors import SampleError

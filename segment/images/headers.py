@@ -3,8 +3,6 @@
 Images and labels share these rules.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import os
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from segment.errors import SampleError
 from segment.images.excess import check_structure
 from segment.images.jpeg_excess import has_odd_pixels
 from segment.images.magic import image_format
@@ -79,6 +78,19 @@ class _PixelLimit:
 
 pixel_limit = _PixelLimit()
 os.register_at_fork(after_in_child=pixel_limit.restore)
+
+
+@contextmanager
+def damage_as(code: str) -> Iterator[None]:
+    """Raise what a decoder raises on a damaged file as a `SampleError` of this code; Pillow raises many types."""
+    try:
+        yield
+    except SampleError:
+        raise
+    except TiffError as error:
+        raise SampleError(code, str(error)) from error
+    except Exception as error:
+        raise SampleError(code) from error
 
 
 def open_header(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:

@@ -1,7 +1,5 @@
 """The segments of a JPEG, by which those are refused that are far more work than their pixels explain."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

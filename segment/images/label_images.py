@@ -1,7 +1,5 @@
 """Check and read a label file: format, loss, orientation and size by the rules for images, then its pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,11 +11,9 @@ from segment.errors import SampleError
 from segment.images import headers
 from segment.images.decoder_stderr import capture_decoder_stderr
 from segment.images.excess import check_work
-from segment.images.label_pixels import LabelPixels, read_label_pixels
-from segment.images.lossy import lossy_compression
+from segment.images.label_pixels import LabelPixels, lossy_compression, read_label_pixels
 from segment.images.tiff_copies import segments_to_copy
 from segment.images.tiff_segments import TiffSegments
-from segment.images.tiff_tags import TiffError, told_as
 
 
 def read_label(
@@ -37,28 +33,20 @@ def read_label(
     """
     if not data:
         raise SampleError("label_empty")
-    with told_as("label_undecodable"), capture_decoder_stderr() as damage, headers.pixel_limit.lifted():
-        try:
-            with _named_label():
-                segments = segments_to_copy(data)
-            header, orientation, remarks = checked_label(
-                segments.header() if segments else data,
-                size,
-                image_orientation,
-                allow_lossy=allow_lossy,
-                segments=segments,
-            )
-            if headers.has_more_frames(header, data):
-                remarks += ("label_frames",)
-            if segments is None:
-                pixels = read_label_pixels(header, data, orientation, as_colour=as_colour)
-            else:
-                pixels = _copied_pixels(segments, orientation, as_colour=as_colour)
-                remarks += ("label_sparse",) if segments.is_sparse else ()
-        except (SampleError, TiffError):
-            raise
-        except Exception as error:  # Pillow raises many types on damaged files
-            raise SampleError("label_undecodable") from error
+    with capture_decoder_stderr() as damage, headers.pixel_limit.lifted(), headers.damage_as("label_undecodable"):
+        with _named_label():
+            segments = segments_to_copy(data)
+        header_bytes = segments.header() if segments else data
+        header, orientation, remarks = checked_label(
+            header_bytes, size, image_orientation, allow_lossy=allow_lossy, segments=segments
+        )
+        if headers.has_more_frames(header, data):
+            remarks += ("label_frames",)
+        if segments is None:
+            pixels = read_label_pixels(header, data, orientation, as_colour=as_colour)
+        else:
+            pixels = _copied_pixels(segments, orientation, as_colour=as_colour)
+            remarks += ("label_sparse",) if segments.is_sparse else ()
     if damage:
         remarks += ("label_damaged",)
     return pixels, remarks + turning_remarks(orientation, image_orientation)

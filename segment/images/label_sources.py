@@ -1,7 +1,5 @@
 """The values and colours of labels that a remap names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from segment.models.classes import Colour

@@ -1,7 +1,5 @@
 """Decode labels: map the values, palette indices or colours of a label image to classes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args

@@ -1,7 +1,5 @@
 """File signatures of the image formats that are read; planning uses them without decoding an image."""
 
-from __future__ import annotations
-
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"), (PNG_MAGIC, "PNG"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"),

@@ -5,8 +5,6 @@ choice. With the strategy `Z_RLE` a match is always the byte before, on which ev
 bytes that zlib writes, on any CPU, in a quarter of the time.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterable

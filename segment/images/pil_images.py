@@ -4,8 +4,6 @@ A job reads files by its own decoders. Pillow's would give other pixels (JPEG, 1
 (grey of 2 and 4 bits), so they are taken only where the file is gone.
 """
 
-from __future__ import annotations
-
 import io
 
 import numpy as np
@@ -85,11 +83,8 @@ def lossless_bytes(label: Image.Image, *, allow_lossy: bool) -> bytes:
 
 def _load(image: Image.Image, code: str) -> bool:
     """Decode, and return whether a decoder reports damage. Raises SampleError with this code."""
-    with capture_decoder_stderr() as damage:
-        try:
-            image.load()
-        except Exception:  # Pillow raises many types on damaged files
-            raise SampleError(code) from None
+    with capture_decoder_stderr() as damage, headers.damage_as(code):
+        image.load()
     return bool(damage)
 
 

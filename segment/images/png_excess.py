@@ -5,8 +5,6 @@ follows the last row, and texts and profiles, however large. What deflate packs 
 again, and so is the packed data: a few samples tell whether it is worth to be unpacked by itself.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterator

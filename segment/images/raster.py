@@ -1,7 +1,5 @@
 """Images that are read by window: a large image is never held as a whole."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -57,10 +55,10 @@ class Raster(Protocol):
 
 
 class ArrayRaster:
-    """A decoded image as a `Raster`.
+    """A decoded image as a `Raster`, or a decoded label.
 
     Args:
-        pixels: `uint8[H, W, 3]`, RGB, upright. Windows are views of it.
+        pixels: `uint8[H, W, 3]`, RGB, upright; classes `uint8[H, W]` of a label. Windows are views of it.
         georeference, orientation, remarks: as in `Raster`.
     """
 

@@ -1,7 +1,5 @@
 """Connected regions in which a label and a prediction disagree."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

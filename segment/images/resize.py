@@ -3,8 +3,6 @@
 Resampling is part of a model's contract, so each function names the library whose algorithm it uses.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

@@ -1,7 +1,5 @@
 """TIFFs that OpenCV and Pillow do not read, or read wrong: they get them as excerpts."""
 
-from __future__ import annotations
-
 import io
 
 from segment.images.magic import image_format

@@ -1,7 +1,5 @@
 """Refuse TIFFs whose directories, strips or tiles are more than any image needs, or the same bytes again and again."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from io import BytesIO
 

@@ -1,7 +1,5 @@
 """The kinds of pixels of TIFFs that are read as images."""
 
-from __future__ import annotations
-
 from segment.images.tiff_tags import TiffPage
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA, _SAMPLE_FORMAT = 258, 259, 262, 277, 338, 339  # tags

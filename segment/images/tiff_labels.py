@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,33 +13,15 @@ from segment.images import headers
 from segment.images.decoder_stderr import capture_decoder_stderr
 from segment.images.label_images import checked_label, turning_remarks
 from segment.images.label_pixels import LabelPixels, read_label_pixels
-from segment.images.labels import Label, LabelDecoder
-from segment.images.raster import check_window
+from segment.images.labels import LabelDecoder
+from segment.images.raster import ArrayRaster
 from segment.images.tiff_raster import LARGE, TiffWindows, page_of, read_all
 from segment.images.tiff_segments import TiffSegments
-from segment.images.tiff_tags import TiffError, TiffPage, told_as
+from segment.images.tiff_tags import TiffPage, told_as
 from segment.images.tiff_unpacking import WEBP
 
 _WINDOWED_MODES = ("1", "L", "P", "I", "F", "RGB")  # Pillow's; "I;16" and its likes as well
 _STRIP = 1 << 24  # pixels that are looked at at once
-
-
-class LabelRaster(Protocol):
-    """A label of which windows can be read.
-
-    Attributes:
-        remarks: codes of `segment.output.remarks.REMARKS` of what was noticed so far; more may come with each window.
-    """
-
-    @property
-    def remarks(self) -> tuple[str, ...]: ...
-
-    def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Return the classes of a window inside the image, `uint8[height, width]`; `VOID` where there is none.
-
-        Raises SampleError: as `LabelDecoder.read`. What was counted of the windows before does not count, then.
-        """
-        ...
 
 
 def open_label(file: BinaryIO, size: tuple[int, int], image_orientation: int, decoder: LabelDecoder) -> LabelRaster:
@@ -58,27 +40,19 @@ def open_label(file: BinaryIO, size: tuple[int, int], image_orientation: int, de
         return TiffLabel(page, size, image_orientation, decoder)
     with told_as("label_undecodable"):
         data = read_all(file)
-    return ArrayLabel(decoder.read(data, *size, image_orientation))
-
-
-class ArrayLabel:
-    """A decoded label as a `LabelRaster`."""
-
-    def __init__(self, label: Label) -> None:
-        self._classes, self.remarks = label.classes, label.remarks
-
-    def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Return a view of the classes of a window; see `LabelRaster.read`."""
-        check_window((self._classes.shape[0], self._classes.shape[1]), top, left, height, width)
-        return self._classes[top : top + height, left : left + width]
+    label = decoder.read(data, *size, image_orientation)
+    return ArrayRaster(label.classes, remarks=label.remarks)
 
 
 class TiffLabel:
-    """A TIFF as a `LabelRaster`: windows are the same classes as those of the label decoded as a whole.
+    """A TIFF whose windows are the same classes as those of the label decoded as a whole.
 
     What a palette image means may depend on the indices that are in use anywhere, so it is read twice.
 
     Args: as of `open_label`.
+
+    Attributes:
+        remarks: codes of `segment.output.remarks.REMARKS` of what was noticed so far; more may come with each window.
 
     Raises (every method):
         SampleError: as `LabelDecoder.read`; `label_pixels` also for alpha and 16-bit colours, which could be judged
@@ -105,13 +79,8 @@ class TiffLabel:
         if segments.compression == WEBP:  # whether it is lossless, only its tiles tell
             raise SampleError("label_pixels", "WebP in a large TIFF")
         data = segments.header()
-        try:
-            with headers.pixel_limit.lifted():
-                header, *found = checked_label(data, size, image_orientation, allow_lossy=self._decoder.allow_lossy)
-        except (SampleError, TiffError):
-            raise
-        except Exception as error:  # Pillow raises many types on damaged headers
-            raise SampleError("label_undecodable") from error
+        with headers.pixel_limit.lifted(), headers.damage_as("label_undecodable"):
+            header, *found = checked_label(data, size, image_orientation, allow_lossy=self._decoder.allow_lossy)
         if header.mode not in _WINDOWED_MODES and not header.mode.startswith("I;16"):
             raise SampleError("label_pixels", f"{header.mode} in a large TIFF")
         if header.mode == "RGB" and segments.bits > 8:
@@ -119,7 +88,10 @@ class TiffLabel:
         return header, *found  # type: ignore[return-value]
 
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Return the classes of a window; see `LabelRaster.read`."""
+        """Return the classes of a window inside the image, `uint8[height, width]`; `VOID` where there is none.
+
+        What was counted of the windows before an error does not count.
+        """
         pixels = self._read(top, left, height, width)
         if self._table is not None:
             return self._table[pixels]
@@ -133,14 +105,13 @@ class TiffLabel:
             return self._windows.read(top, left, height, width)
 
     def _decode(self, excerpt: bytes) -> NDArray[np.uint8]:
-        with capture_decoder_stderr() as damage, headers.pixel_limit.lifted():
-            try:
-                header = headers.open_header(excerpt)
-                pixels = read_label_pixels(header, excerpt, 1, as_colour=self._decoder.reads_colours)
-            except SampleError:
-                raise
-            except Exception as error:  # Pillow raises many types on damaged files
-                raise SampleError("label_undecodable") from error
+        with (
+            capture_decoder_stderr() as damage,
+            headers.pixel_limit.lifted(),
+            headers.damage_as("label_undecodable"),
+        ):
+            header = headers.open_header(excerpt)
+            pixels = read_label_pixels(header, excerpt, 1, as_colour=self._decoder.reads_colours)
         if damage and "label_damaged" not in self.remarks:
             self.remarks += ("label_damaged",)
         self._palette = pixels.palette
@@ -158,3 +129,6 @@ class TiffLabel:
         values = np.flatnonzero(used).astype(np.uint8)
         self._table = np.zeros(256, dtype=np.uint8)
         self._table[values] = self._decoder.classes_of(LabelPixels(values[np.newaxis], self._palette))[0]
+
+
+LabelRaster: TypeAlias = ArrayRaster | TiffLabel

@@ -1,7 +1,5 @@
 """Large TIFFs, read by window: only the strips and tiles that a window touches are read and decoded."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO

@@ -5,8 +5,6 @@ whatever decodes a whole file decodes a window of it, to the same pixels: kinds 
 are not decided a second time for large images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The directories of TIFF files: read from a file by few requests, and encoded anew."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress

@@ -4,8 +4,6 @@ These are compressions that OpenCV does not know; deflate and LZW, of which it t
 tiles without compression, of which it refuses some sizes.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Tiles of an image: where they lie, and how they are padded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """Changes of an input since it was planned: new, replaced and missing images."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

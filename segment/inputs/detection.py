@@ -1,7 +1,5 @@
 """Detect the format of an input and select the objects of that format."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Literal
 

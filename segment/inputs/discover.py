@@ -1,7 +1,5 @@
 """Discover the images of an input, whatever its format, and cut them into parts; `reads` reads these."""
 
-from __future__ import annotations
-
 import hashlib
 import heapq
 import json

@@ -1,7 +1,5 @@
 """Find labels by name: pairs of names, folders and patterns that relate labels to their images."""
 
-from __future__ import annotations
-
 import posixpath
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Label patterns: `{dir}/{stem}_L.png` gives the path of a label from the path of its image."""
 
-from __future__ import annotations
-
 import posixpath
 import string
 

@@ -1,7 +1,5 @@
 """Large TIFFs of a part: they are not read with it, but opened by the worker, which reads them by window."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

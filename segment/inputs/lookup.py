@@ -1,7 +1,5 @@
 """Look up many objects concurrently, by listing folders where that saves requests."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Metadata that came with an image and is kept in its row (`keep`): values as text, by one rule for all formats."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The scope of an input: where the objects may be that its lists, its Parquet cells and its plan name."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any

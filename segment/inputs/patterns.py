@@ -1,7 +1,5 @@
 """Find the objects of an input: one file, a folder, a glob or a brace range."""
 
-from __future__ import annotations
-
 import fnmatch
 import heapq
 import re

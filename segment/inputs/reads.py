@@ -1,7 +1,5 @@
 """Read the samples of a part, whatever its format. Workers import this alone of what finds and reads inputs."""
 
-from __future__ import annotations
-
 from segment.inputs.loose.file_reads import read_files
 from segment.inputs.own_scope import scope_of
 from segment.inputs.parquet.row_groups import read_parquet, read_row_ids

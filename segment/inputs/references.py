@@ -1,7 +1,5 @@
 """References: paths and URLs by which lines of a list or rows of a table name images."""
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Iterable
 from typing import Literal

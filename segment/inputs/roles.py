@@ -1,7 +1,5 @@
 """Which names indicate images, labels or ids: one table for columns, fields, folders and tar members of all formats."""
 
-from __future__ import annotations
-
 import re
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Confusion counts, and the scores that follow from them under named conventions."""
 
-from __future__ import annotations
-
 from segment.metrics.boundary import BoundaryCounts, boundary_counts
 from segment.metrics.conventions import CONVENTIONS, IoU, Score, image_scores, iou, pixel_accuracy, score
 from segment.metrics.counts import Confusion, confusion

@@ -14,8 +14,6 @@ class. To count it with IoU 0, for what little was predicted as it, would measur
 the model finds the class. A class that has no labels at all counts as it does in the score itself.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The classes of two models, brought together: by name, or as the user says."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 

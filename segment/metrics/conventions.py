@@ -13,8 +13,6 @@ Where only void is ignored (label values that are no class, such as 255), the fi
 in neither label nor prediction is excluded from every mean. docs/metrics.md says which tool prints which number.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence

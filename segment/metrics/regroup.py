@@ -3,8 +3,6 @@
 Counts can be united, never split: what a label or a prediction was before it became a class is not in them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

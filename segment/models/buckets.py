@@ -1,7 +1,5 @@
 """Input sizes: of models that take images of any size, few enough that a runtime sees each again; and of views."""
 
-from __future__ import annotations
-
 from math import ceil, gcd
 
 Size = tuple[int, int]  # height, width

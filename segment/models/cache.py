@@ -1,7 +1,5 @@
 """Downloads: files read in ranges, and a cache of published files, which resumes transfers and verifies every use."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

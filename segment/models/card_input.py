@@ -1,8 +1,6 @@
 """The table `input` of a model card: what the graph takes, and how an image is brought to it."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, WithJsonSchema, model_serializer, model_validator
 
@@ -69,7 +67,7 @@ class Resize(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Resize:
+    def _consistent(self) -> Self:
         if self.resampler == "pillow" and self.interpolation == "area":
             raise ValueError("'area' is an OpenCV interpolation; with resampler = 'pillow' use 'bilinear', or 'opencv'")
         if self.method == "stretch" and self.anchor != "top-left":
@@ -165,7 +163,7 @@ class Input(BaseModel):
         return {"mean": (0.0,) * number, "std": (1.0,) * number, **values, "resize": resize}
 
     @model_validator(mode="after")
-    def _bands(self) -> Input:
+    def _bands(self) -> Self:
         if (self.channels == "BANDS") != (self.bands is not None):
             raise ValueError('channels = "BANDS" and bands = [...] go together')
         if self.band_range and (not self.bands or self.band_range[0] >= self.band_range[1]):
@@ -202,7 +200,7 @@ class Input(BaseModel):
         """Return height and width of the input for an image of a size that is scaled already."""
         return bucket_size(size, self.multiple_of) if self.multiple_of else (self.height, self.width)
 
-    def at(self, size: Size) -> Input:
+    def at(self, size: Size) -> Self:
         """Return the input at one of its sizes (height, width)."""
         return self.model_copy(update={"height": size[0], "width": size[1]}) if self.is_dynamic else self
 
@@ -225,7 +223,7 @@ class Input(BaseModel):
         return {**values, "height": side, "width": side, "multiple_of": multiple_of, "resize": resize}
 
     @model_validator(mode="after")
-    def _resize_fits_size(self) -> Input:
+    def _resize_fits_size(self) -> Self:
         resize = self.resize
         if not self.is_dynamic and resize.method == "short_side":
             raise ValueError(
@@ -249,7 +247,7 @@ class Input(BaseModel):
         return {**values, "height": IMAGE, "width": IMAGE} if self.is_dynamic else values
 
     @model_validator(mode="after")
-    def _normalisation(self) -> Input:
+    def _normalisation(self) -> Self:
         for key, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.depth:
                 named = "bands" if self.bands else f"channels = {self.channels!r}"
@@ -259,7 +257,7 @@ class Input(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _fits_tiles(self) -> Input:
+    def _fits_tiles(self) -> Self:
         if self.tiles is None:
             return self
         if self.is_dynamic:
@@ -271,7 +269,7 @@ class Input(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _different_views(self) -> Input:
+    def _different_views(self) -> Self:
         plain = f"{self.height}x{self.width} pixels"
         seen: dict[tuple[int, int], str] = {(self.height, self.width): "the plain view"}
         for scale in self.scales:

@@ -1,8 +1,6 @@
 """The table `output` of a model card: what the graph gives, and how a mask is made of it."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -127,7 +125,7 @@ class Output(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _fits_kind(self) -> Output:
+    def _fits_kind(self) -> Self:
         if self.kind == "index" and self.enlarge == "bilinear":
             raise ValueError(
                 "a class index can only be enlarged by 'nearest': between class 3 and class 5 is not class 4. "

@@ -1,7 +1,5 @@
 """The table `input.tiles` of a model card: images larger than the input are segmented tile by tile."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator

@@ -1,10 +1,8 @@
 """Classes of a data set: names, palette, ignored values."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +84,7 @@ class Classes(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Classes:
+    def _consistent(self) -> Self:
         if len(self.palette) != len(self.names):
             raise ValueError(
                 f"{len(self.names)} names but {len(self.palette)} palette colours: give one colour per class"

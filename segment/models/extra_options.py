@@ -1,7 +1,5 @@
 """The options of a job for runtime and speed, and for what is written beside masks; see `sessions.extras`."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator

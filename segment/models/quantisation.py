@@ -1,7 +1,5 @@
 """What a card says of weights that `segment quantize` made: from which, how, and at what price."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field

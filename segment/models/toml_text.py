@@ -1,7 +1,5 @@
 """Model cards as TOML text, for people to read and change."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

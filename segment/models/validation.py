@@ -1,7 +1,5 @@
 """Messages for validation errors of job files and model cards: the key, the expected value, the value found."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any

@@ -5,8 +5,6 @@ last: one row per part. An attempt without it was killed or is still running. Th
 nothing about a run, and a damaged or missing one fails nothing.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import logging

@@ -4,8 +4,6 @@ It also proves that nothing else is there, that the statistics of each shard are
 object is the one that was written, as far as the manifest of the run says.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace

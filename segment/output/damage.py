@@ -1,7 +1,5 @@
 """Damaged objects of a run: a failed read is repeated once, then refused with the name of the object."""
 
-from __future__ import annotations
-
 import logging
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """The error rate of a run: whether more images failed or were lost than its job allows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from segment.inputs.findings import LeftOut, by_reason

@@ -1,7 +1,5 @@
 """Checks of what a row holds beside its mask: confidence, counts of boundaries, kept metadata."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

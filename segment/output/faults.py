@@ -1,7 +1,5 @@
 """Faults that an audit finds, in bounded memory: a run may have 100,000 parts, and one cause can damage them all."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 One output holds one run; a resumed run must have the same identity. `run.json` stores it under `contract`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ OUTPUT/run.json, plan.parquet, masks/<shard>/<part>.parquet (the commit), stats/
 _SUCCESS.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence

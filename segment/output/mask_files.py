@@ -5,8 +5,6 @@ Parquet folders pass them over. A file is written before the masks file, whose w
 points to is left over from a part that was not committed, and does no harm.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re

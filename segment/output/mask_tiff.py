@@ -1,11 +1,9 @@
 """Masks too large for one row: written strip by strip as a tiled, compressed TIFF."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import imagecodecs
 import numpy as np
@@ -172,7 +170,7 @@ class MaskWriter:
         self._big = needs_big(tile_count(height, width) * TILE * TILE)
         self._file: BinaryIO | None = None
 
-    def __enter__(self) -> MaskWriter:
+    def __enter__(self) -> Self:
         self._file = self._path.open("wb")
         nothing = [0] * self._page.tiles
         self._file.write(bytes(self._directory_at + directory_size(self._fields(nothing, nothing), big=self._big)))

@@ -1,7 +1,5 @@
 """Checks of what is listed below an output against its plan and its manifest; no object is read."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Iterator, Mapping

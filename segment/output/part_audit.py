@@ -1,7 +1,5 @@
 """The audit of one part: its bytes against the manifest, its rows against the plan, its masks against its counts."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Iterable, Mapping

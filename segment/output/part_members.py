@@ -1,11 +1,9 @@
 """The members of the parts of a plan: packed, and unpacked some parts at a time."""
 
-from __future__ import annotations
-
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +44,7 @@ class PackedMembers:
         self._batches.append(pa.record_batch([members], schema=self._batches.schema))
         self._starts.append(self._starts[-1] + len(members))
 
-    def extend(self, other: PackedMembers) -> None:
+    def extend(self, other: Self) -> None:
         """Add all members of others."""
         self._batches.extend(other._batches)
         self._starts += [len(self) + start for start in other._starts[1:]]

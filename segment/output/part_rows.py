@@ -1,7 +1,5 @@
 """The rows of committed parts, read part by part; only the columns that are asked for are fetched."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The rows of a plan, one for each part: their schema, and parts made of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Hold the places that a plan names against what its run may read: a plan is data, and may have been changed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """The shape of `run.json`: what every reader of a run may rely on. What the values mean, others check."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

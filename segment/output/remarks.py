@@ -1,7 +1,5 @@
 """Remarks: observations about images that fail none of them, counted by code and reported at the end of a run."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping
 

@@ -4,8 +4,6 @@ A reopened part is no longer committed, so the next round computes it again. Eac
 killed in between can be resumed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from segment.errors import InputChanged

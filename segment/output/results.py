@@ -1,7 +1,5 @@
 """The result of a part, as an engine reports it for progress and timings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Checks of the rows of a masks file against the planned part."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

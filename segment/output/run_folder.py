@@ -1,7 +1,5 @@
 """The folder of a run: where its objects are, which of them exist, and the marks of a run that is complete."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

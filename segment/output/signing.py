@@ -4,8 +4,6 @@
 without this package `minisign -Vm _SUCCESS -p KEY.pub` checks it.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import os

@@ -1,7 +1,5 @@
 """The files of `stats/`: one object per shard; one row per class, and one for void."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 

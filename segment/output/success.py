@@ -1,7 +1,5 @@
 """`_SUCCESS`, the last object of a run: its totals, and the digests of manifest, plan and `run.json`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -4,8 +4,6 @@
 `stats/`  one object per shard; one row per class, and one for void (`ShardStats`).
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import json

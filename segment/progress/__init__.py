@@ -1,7 +1,5 @@
 """The progress of a run: `Tally` counts the results of the engine, and a `Progress` shows them."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -1,7 +1,5 @@
 """The interface of all progress displays, and what they show of a run, as text."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

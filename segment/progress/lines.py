@@ -1,7 +1,5 @@
 """Progress as lines: plain ones for logs, JSON for programs, warnings only for quiet runs."""
 
-from __future__ import annotations
-
 import datetime
 import io
 import json
@@ -49,11 +47,10 @@ class LogProgress(Progress):
 
 
 class PlainProgress(Progress):
-    """Shows one line at the first result, then one every `interval` seconds, and one at the end."""
+    """Shows one line at the first result, then one every ten seconds, and one at the end."""
 
-    def __init__(self, stream: TextIO | None = None, interval: float = _INTERVAL) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         self._stream: TextIO | None = stream or sys.stderr
-        self._interval = interval
         self._last = -math.inf
         self._tally: Tally | None = None
         self._said = ""  # of the tally, in its last line
@@ -96,7 +93,7 @@ class PlainProgress(Progress):
 
     def _is_due(self) -> bool:
         with self._lock:
-            if time.monotonic() - self._last < self._interval:
+            if time.monotonic() - self._last < _INTERVAL:
                 return False
             self._last = time.monotonic()
             return True
@@ -118,8 +115,8 @@ class JsonProgress(PlainProgress):
     `log` are written.
     """
 
-    def __init__(self, stream: TextIO | None = None, interval: float = _INTERVAL, *, quiet: bool = False) -> None:
-        super().__init__(stream, interval)
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+        super().__init__(stream)
         self._events = {"warning", "end", "error", "log"} if quiet else None
 
     def note(self, message: str) -> None:

@@ -1,7 +1,5 @@
 """Progress in a notebook: one output below the cell, updated in place."""
 
-from __future__ import annotations
-
 import html
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """rich's console, made safe for text from outside."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

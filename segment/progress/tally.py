@@ -1,7 +1,5 @@
 """The tally of a running attempt: counts, rates, remaining time and shares of stages."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field

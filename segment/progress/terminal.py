@@ -1,7 +1,5 @@
 """Progress on a terminal: a live display, redrawn in place below the messages."""
 
-from __future__ import annotations
-
 import time
 
 from rich.columns import Columns

@@ -1,7 +1,5 @@
 """Runs readings of a card: one session for each normalisation, one preparation for each resize."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext

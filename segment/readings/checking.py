@@ -1,7 +1,5 @@
 """Checks a card against labels."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import dataclass
 

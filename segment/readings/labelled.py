@@ -1,7 +1,5 @@
 """A few labelled images of an input, spread over it."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections import Counter

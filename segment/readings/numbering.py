@@ -1,7 +1,5 @@
 """Readings of label values: as they are stored, numbered from 1, or without the first class."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -1,11 +1,10 @@
 """Searches the readings of a card, and says which one the labels bear out."""
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from segment.readings.alternatives import Reading, orders_and_scalings, resizes
 from segment.readings.bench import Bench
@@ -46,7 +45,7 @@ class Tried:
         """How much better it is than predictions that have nothing to do with the labels."""
         return excess_over_chance(self.evidence)
 
-    def against(self, other: Tried) -> Comparison:
+    def against(self, other: Self) -> Comparison:
         """Compare it with another reading."""
         return compare(self.evidence, other.evidence)
 

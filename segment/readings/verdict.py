@@ -1,7 +1,5 @@
 """The outcome of a check in words, and the lines of a card to change."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The report of a run: its figures, computed from the statistics of the committed parts."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Boundary IoU as it is shown: in words, and as rows of a table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What the terminal shows of model cards."""
 
-from __future__ import annotations
-
 from rich.table import Table
 from rich.text import Text
 

@@ -1,7 +1,5 @@
 """How sure the model was of the images of a run, and of which ones the least: those to look at, or to label, first."""
 
-from __future__ import annotations
-
 import heapq
 import math
 from collections.abc import Collection, Mapping

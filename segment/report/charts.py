@@ -1,7 +1,5 @@
 """Data of the charts of the HTML report; the template draws them as SVG and tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

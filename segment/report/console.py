@@ -1,7 +1,5 @@
 """What the terminal shows of a run: report, audit and status."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """`README.md` of a run's output: the dataset card by which Hugging Face `datasets` finds the masks among the files."""
 
-from __future__ import annotations
-
 from segment.output.ledger import Ledger
 
 _CARD = b"""---

@@ -1,7 +1,5 @@
 """The choice of images that look different: one of each cluster of near-duplicates, such as the frames of a video."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 

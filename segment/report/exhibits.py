@@ -3,8 +3,6 @@
 They are small enough that a page of them stays one file that can be sent.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tables that fit the terminal: words stay whole, and columns for which there is no room are left out and named."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len

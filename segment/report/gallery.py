@@ -1,7 +1,5 @@
 """The gallery of the HTML report: which images it shows, in groups."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The table of all images on the HTML report; of a large run, of the worst ones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

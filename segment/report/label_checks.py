@@ -4,8 +4,6 @@ The checks use the confusion counts of the run. These do not hold which raw labe
 remap do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Likely label errors in the HTML report: images, labels and predictions, with the region outlined in each."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 

@@ -6,8 +6,6 @@ region is the share of the image that its largest disc covers, times the confide
 run has it. Counts, which are stored, choose the images; masks and labels are read of these only.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The report of a run as Markdown, for issues, wikis and model cards."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from segment.metrics.boundary import BoundaryScore

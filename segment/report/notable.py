@@ -1,7 +1,5 @@
 """Images that stand for a run: the most typical ones, and the worst of each class, chosen by the stored counts."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

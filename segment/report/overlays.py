@@ -1,7 +1,5 @@
 """Overlays of selected images: one PNG each, or one contact sheet."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The HTML report of a run: one self-contained file, readable offline, in any browser, and on paper."""
 
-from __future__ import annotations
-
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Pictures of a run: overlays, and images, labels and predictions side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

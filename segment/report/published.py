@@ -1,7 +1,5 @@
 """Comparison of a run's score with the published score of its model: whether model and protocol are the same."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The rows of committed images: their scores in bounded memory, and the selection of images by score or id."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass

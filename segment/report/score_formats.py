@@ -1,7 +1,5 @@
 """Scores of a run as text, Markdown, JSON and CSV."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any

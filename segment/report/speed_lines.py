@@ -1,7 +1,5 @@
 """What the terminal shows of the speed of a run, and of its cost."""
 
-from __future__ import annotations
-
 from rich.table import Table
 from rich.text import Text
 

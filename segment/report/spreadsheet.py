@@ -1,7 +1,5 @@
 """Tables as comma-separated values, for spreadsheets and other programs."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """The templates of HTML pages: each page is one self-contained file, and all text from outside is escaped."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import hashlib

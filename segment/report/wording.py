@@ -1,7 +1,5 @@
 """Text of the HTML report: formats of numbers (filters of the template) and the facts of a run."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,10 +1,8 @@
 """The boundary counts of single images, and boundary IoU of sets of images, with intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -48,12 +46,12 @@ class ImageBoundaries:
     class_ids: NDArray[np.uint8]
     counts: NDArray[np.int64]
 
-    def take(self, images: NDArray[np.intp]) -> ImageBoundaries:
+    def take(self, images: NDArray[np.intp]) -> Self:
         """Return the counts of these images, in this order."""
         offsets, chosen = taken(self.offsets, images)
         return replace(self, offsets=offsets, class_ids=self.class_ids[chosen], counts=self.counts[:, chosen])
 
-    def regrouped(self, grouping: Grouping) -> ImageBoundaries:
+    def regrouped(self, grouping: Grouping) -> Self:
         """Return the counts by other classes, which must keep those of the card apart (`keeps_classes`)."""
         of_class = np.array(grouping.of_class, np.uint8)
         return replace(self, classes=len(grouping.names), class_ids=of_class[self.class_ids])

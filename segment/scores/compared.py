@@ -1,7 +1,5 @@
 """Images of two runs as they are compared: what is summed over a set of them, and the figures of each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

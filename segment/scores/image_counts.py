@@ -1,9 +1,8 @@
 """The confusion counts of single images: sparse, a block of images at a time, as rows of masks files hold them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +45,7 @@ class ImageCounts:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def take(self, images: NDArray[np.intp]) -> ImageCounts:
+    def take(self, images: NDArray[np.intp]) -> Self:
         """Return the counts of these images, in this order."""
         offsets, chosen = taken(self.offsets, images)
         return replace(
@@ -59,7 +58,7 @@ class ImageCounts:
             meta={name: values.take(pa.array(images)) for name, values in self.meta.items()},
         )
 
-    def regrouped(self, grouping: Grouping) -> ImageCounts:
+    def regrouped(self, grouping: Grouping) -> Self:
         """Return the counts by other classes; a cell may then come several times in an image."""
         return replace(self, classes=len(grouping.names), cells=grouping.cells.astype(np.uint16)[self.cells])
 

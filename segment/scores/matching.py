@@ -1,7 +1,5 @@
 """The images that two runs have in common: their rows, matched by image id."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ Source: Efron and Tibshirani, 'An Introduction to the Bootstrap', 1993; Koehn, '
 Machine Translation Evaluation', EMNLP 2004, for pairs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

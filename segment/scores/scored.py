@@ -1,7 +1,5 @@
 """The scores of a set of images, with their intervals."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

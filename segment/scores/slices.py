@@ -1,7 +1,5 @@
 """Slices and groups of images: by kept metadata, id (folder, or what a pattern finds), size, or share of a class."""
 
-from __future__ import annotations
-
 import itertools
 import posixpath
 import re

@@ -1,7 +1,5 @@
 """Background threads: a serial executor on a daemon thread, and an ordered parallel map over a long iterable."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections import deque
@@ -9,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -31,7 +29,7 @@ class Background:
         self._calls.put((future, function, args, kwargs))
         return future
 
-    def __enter__(self) -> Background:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,7 +1,5 @@
 """Bounds of a read: how many bytes it may hold, and how long it may take, whatever the server sends or declares."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 No other module opens objects.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

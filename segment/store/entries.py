@@ -1,12 +1,10 @@
 """Listed objects: what is known of each, and sequences of millions of them in little memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, islice, pairwise
 from operator import itemgetter
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -60,7 +58,7 @@ class Entries(Sequence[Entry]):
             self._add(piece)
 
     @classmethod
-    def of_pieces(cls, pieces: Iterable[Sequence[Entry]]) -> Entries:
+    def of_pieces(cls, pieces: Iterable[Sequence[Entry]]) -> Self:
         """Return entries sorted by URL, from pieces that come in any order, each of them sorted.
 
         A piece holds all that there is between its first and its last URL, as a page of a listing does. Where pieces

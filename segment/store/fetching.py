@@ -1,7 +1,5 @@
 """Objects that need not fit into memory, as files of this machine."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """fsspec file systems: opens them, writes objects, and normalises their listings to `Entry`."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -4,8 +4,6 @@ What leaves this program passes one of them: what the command line prints, lines
 `on_terminal`, templates in `in_html`. Signatures of URLs are masked on the way.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

@@ -4,8 +4,6 @@
 `record_workers` or `record_worker`.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterable, Iterator

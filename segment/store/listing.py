@@ -1,7 +1,5 @@
 """Lists what is below a prefix: local folders, pages of S3, and any other file system by its driver."""
 
-from __future__ import annotations
-
 import gc
 import threading
 from bisect import bisect

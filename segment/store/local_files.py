@@ -1,7 +1,5 @@
 """Local files: complete listings, reads of regular files with an etag, atomic writes."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -1,7 +1,5 @@
 """Names of objects: what they say about the content, their display in messages, and safe names for outputs."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re

@@ -1,7 +1,5 @@
 """Reads of objects by fsspec's drivers: whole or a range, within bounds, with the etag where that costs no request."""
 
-from __future__ import annotations
-
 from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """Lists a store that answers in pages, such as S3: several folders at once where folders are large."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait

@@ -1,7 +1,5 @@
 """Remote objects as seekable files."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Classification of failed requests: transient or permanent, for one object or all; and messages for the user."""
 
-from __future__ import annotations
-
 import errno
 import re
 import socket

@@ -1,7 +1,5 @@
 """The retry policy of all requests: transient failures are retried, counted and logged."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import sys

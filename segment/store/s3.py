@@ -1,7 +1,5 @@
 """What is changed in botocore's S3 client: the parser of listings, and the checksums of ranges."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Rows in order of which there may be too many for memory: sorted piece by piece, and merged as they are read."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterable, Iterator
 from itertools import islice

@@ -1,14 +1,12 @@
 """Arrow batches of which there are too many for memory: compressed, and beyond some megabytes in a temporary file."""
 
-from __future__ import annotations
-
 import tempfile
 import threading
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -50,7 +48,7 @@ class SpooledBatches:
         plain = batch.serialize()
         self._append(pa.compress(plain, _CODEC, asbytes=True), plain.size)
 
-    def extend(self, other: SpooledBatches) -> None:
+    def extend(self, other: Self) -> None:
         """Add all batches of another sequence of this schema at the end."""
         for number in range(len(other)):
             self._append(*other._block(number))

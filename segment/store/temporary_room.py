@@ -1,7 +1,5 @@
 """Room for temporary files: a full disk of this machine is no damage of what is read or written by way of it."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

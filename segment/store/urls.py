@@ -3,8 +3,6 @@
 Examples: `file:///data/a.png`, `s3://bucket/a.png`. Local names are not percent-encoded: every file name is valid.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import re

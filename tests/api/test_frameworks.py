@@ -1,7 +1,5 @@
 """`Segmenter` and `ImageSource` in Ray Data, Hugging Face `datasets` and Daft, beyond the examples of the page."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

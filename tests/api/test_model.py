@@ -1,7 +1,5 @@
 """`load_model` gives the masks of a job, and refuses what is no image in words."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

@@ -1,7 +1,5 @@
 """`open_run`: masks, counts and scores of a run, from its output alone."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`Segmenter`: batches as frameworks hand them over, counts against scikit-learn, errors as rows."""
 
-from __future__ import annotations
-
 import io
 import logging
 import pickle

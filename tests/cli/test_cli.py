@@ -1,7 +1,5 @@
 """The command line: imports, output, exit codes. A few calls run in their own process, the others in this one."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Outputs and schemas in other tools: datasets, DuckDB, pandas, editors, shells."""
 
-from __future__ import annotations
-
 import json
 import sys
 import tomllib

@@ -1,7 +1,5 @@
 """Every command on a run whose ids, paths, class names, metadata and card hold what terminals, pages and tools obey."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -3,8 +3,6 @@
 Each command runs in its own process, as a shell starts it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What `segment demo` deletes and what it refuses."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

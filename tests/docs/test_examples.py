@@ -5,8 +5,6 @@ run in the tests named below, or are like what runs there. They are read by the 
 are `console` blocks, whose folders are the reader's.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """What pages say is so: links lead somewhere, messages are those of the code, every decision is listed."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

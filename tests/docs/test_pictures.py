@@ -1,7 +1,5 @@
 """The pictures of README.md show what a run prints and writes today; `python docs/pictures.py` makes them anew."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

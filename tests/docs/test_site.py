@@ -1,7 +1,5 @@
 """The parts of the site that come from the code name all that the code has; `make docs` builds the rest, strictly."""
 
-from __future__ import annotations
-
 import re
 import sys
 

@@ -1,7 +1,5 @@
 """One suite over all engines: the same bytes, the same error rows, the same resume."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The GPU path but for the GPU: bound buffers, two batches in flight, the batch probe, FP16, engine folders."""
 
-from __future__ import annotations
-
 import functools
 import multiprocessing
 import os

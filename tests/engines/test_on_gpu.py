@@ -3,8 +3,6 @@
 `jobs/gpu_check.sh` runs them where there is a GPU.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

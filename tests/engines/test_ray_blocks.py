@@ -1,7 +1,5 @@
 """Blocks of parts, as the Ray engine makes them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

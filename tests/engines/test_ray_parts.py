@@ -1,7 +1,5 @@
 """The plan as a source of Ray Data: read tasks, schema, sizes; and which operators a job has."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import replace

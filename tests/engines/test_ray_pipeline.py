@@ -1,7 +1,5 @@
 """What Ray Data runs: the operators and rows that its dashboard shows, and what a driver's other datasets keep."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from concurrent.futures import CancelledError

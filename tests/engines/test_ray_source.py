@@ -1,7 +1,5 @@
 """`ImageSource`: the rows of a job's input as blocks of Ray Data. Read tasks are called here; no cluster is needed."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

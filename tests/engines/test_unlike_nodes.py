@@ -1,7 +1,5 @@
 """Clusters of unlike nodes: what all of them can do decides, those that hold the run back are named, or it is mixed."""
 
-from __future__ import annotations
-
 import json
 import posixpath
 import shutil

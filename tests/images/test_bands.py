@@ -1,7 +1,5 @@
 """Multi-band TIFFs: the card's bands, in its order, as bytes."""
 
-from __future__ import annotations
-
 import io
 import re
 from typing import Any

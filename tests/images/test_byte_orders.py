@@ -1,7 +1,5 @@
 """TIFFs of either byte order, and pixels of types that are not read: exact, or refused by their name."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

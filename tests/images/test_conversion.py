@@ -1,7 +1,5 @@
 """Images and labels as callers hold them: files of PIL images are read as a job reads them, none fails a batch."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Messages of libpng, libjpeg and libtiff are captured and returned; those of other libraries are logged."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import io

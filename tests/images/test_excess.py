@@ -1,7 +1,5 @@
 """Images that are far more work than their size and pixels explain are refused, and no ordinary image is."""
 
-from __future__ import annotations
-
 import struct
 import time
 import zlib

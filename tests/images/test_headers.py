@@ -1,7 +1,5 @@
 """Headers, read before a pixel is decoded: orientation in every place, further frames, lossy compression."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct
@@ -19,8 +17,8 @@ from PIL import Image, ImageOps
 
 from segment.errors import SampleError
 from segment.images import codec, headers
+from segment.images.label_pixels import lossy_compression
 from segment.images.labels import LabelDecoder
-from segment.images.lossy import lossy_compression
 from segment.images.tiff_copies import segments_to_copy
 from segment.models.classes import Classes
 

@@ -1,7 +1,5 @@
 """Images: every kind is decoded correctly, bad ones are refused by their header, resampling follows the card."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -1,7 +1,5 @@
 """Label pixels: each mode and depth is read as it is stored or refused with a code; none is scaled or clipped."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Labels: every encoding gives class indices, invalid remaps are refused, each kind of bad label has a code."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import struct

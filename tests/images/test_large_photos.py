@@ -1,7 +1,5 @@
 """What makes large photos fast changes no pixel, no class, no count; `--decode fast` changes what it says."""
 
-from __future__ import annotations
-
 import ctypes
 import io
 import subprocess

@@ -1,7 +1,5 @@
 """The perceptual hash: what is a near-duplicate, and what is not."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

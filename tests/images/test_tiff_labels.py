@@ -1,7 +1,5 @@
 """Labels by window: the classes of the whole label, or its error."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +12,8 @@ from numpy.typing import NDArray
 from segment.errors import SampleError
 from segment.images import tiff_labels
 from segment.images.labels import LabelDecoder
-from segment.images.tiff_labels import ArrayLabel, TiffLabel, open_label
+from segment.images.raster import ArrayRaster
+from segment.images.tiff_labels import TiffLabel, open_label
 from segment.models.classes import VOID, Classes
 
 SIZE = (150, 230)
@@ -133,5 +132,5 @@ def test_other_labels_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tiff_labels, "LARGE", 1 << 24)
     values = np.where(VALUES == 3, 255, VALUES).astype(np.uint8)
     label = open_label(io.BytesIO(written(values, photometric="minisblack")), SIZE, 1, LabelDecoder(CLASSES))
-    assert isinstance(label, ArrayLabel)
+    assert isinstance(label, ArrayRaster)
     assert np.array_equal(label.read(10, 20, 30, 40) == VOID, values[10:40, 20:60] == 255)

@@ -1,7 +1,5 @@
 """Windows of TIFFs: every layout and compression gives the pixels of the whole image; damage is told in words."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import tracemalloc

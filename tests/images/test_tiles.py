@@ -1,7 +1,5 @@
 """Where tiles lie, how they are padded, and which one decides where they overlap."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Lists and Parquet files name what is below their own prefix, or what `allow_input` adds; no other row is blamed."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

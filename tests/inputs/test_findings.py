@@ -1,7 +1,5 @@
 """What an input holds and a run does not segment is counted by reason, shown, stored in the plan and reported."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """`keep`: values of Parquet columns, .json members and list columns, from the input to scores by slice."""
 
-from __future__ import annotations
-
 import datetime
 import decimal
 import json

@@ -1,7 +1,5 @@
 """Labels matched by stem: rows sorted on disk, against a dictionary of all."""
 
-from __future__ import annotations
-
 import posixpath
 from collections import Counter
 

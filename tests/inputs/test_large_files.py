@@ -1,7 +1,5 @@
 """Large TIFFs are left where they are, and read from there by ranges, of the object that was planned."""
 
-from __future__ import annotations
-
 import io
 import os
 import tarfile

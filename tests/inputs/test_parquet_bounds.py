@@ -1,7 +1,5 @@
 """Parquet is bounded by what it unpacks to: small files of large tables are refused, and all others read as before."""
 
-from __future__ import annotations
-
 import io
 import logging
 import re

@@ -1,7 +1,5 @@
 """Parquet columns: detection of image and label by type, name and first rows, and errors of others."""
 
-from __future__ import annotations
-
 import base64
 import pickle
 import sys

@@ -1,7 +1,5 @@
 """Ids of Parquet rows from a detected column: unique, and the same whichever process reads a part."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

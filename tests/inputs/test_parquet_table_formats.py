@@ -1,7 +1,5 @@
 """Delta, Iceberg and Hudi tables: files of earlier versions are not part of the input."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

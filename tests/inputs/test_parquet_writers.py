@@ -1,7 +1,5 @@
 """Parquet as other tools write it: Hugging Face datasets, pandas, DuckDB, Ray Data."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`--limit` and `--sample`: the selected images of every input format, and the messages about the others."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import tarfile

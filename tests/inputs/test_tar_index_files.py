@@ -1,7 +1,5 @@
 """Index files beside tars, as DALI's `wds2idx` writes them."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A large input of tars is planned in instalments; the plan is the same however large they are."""
 
-from __future__ import annotations
-
 import io
 import threading
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Keys of tar members: where they end, which member is the image or the label, and messages about the others."""
 
-from __future__ import annotations
-
 import doctest
 from pathlib import Path
 

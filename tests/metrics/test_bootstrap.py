@@ -1,7 +1,5 @@
 """The bootstrap: its draws, its sums, its intervals and what they cover."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

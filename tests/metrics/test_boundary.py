@@ -1,7 +1,5 @@
 """Boundary IoU: against the definition of its authors, class by class, and in strips; known answers and refusals."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 from typing import Any

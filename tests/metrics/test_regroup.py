@@ -1,7 +1,5 @@
 """Other classes from counts that are there, against counts of pixels that have them from the start."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Model cards: built-in cards, a user's card, and the message for each mistake."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The table `input` of a card: the image's own size, and how images are brought to the model's."""
 
-from __future__ import annotations
-
 import pytest
 
 from segment.models.card import ModelCard, load_card, parse_card

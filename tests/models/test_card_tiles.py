@@ -1,7 +1,5 @@
 """`[input.tiles]` of a card: what is refused and how, and that a card without it is what it was."""
 
-from __future__ import annotations
-
 import pytest
 
 from segment.errors import UsageError

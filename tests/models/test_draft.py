@@ -1,7 +1,5 @@
 """`segment models draft`: cards of graphs that say much, little, or nothing; each is run before it is printed."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 import zipfile

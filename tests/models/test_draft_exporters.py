@@ -1,7 +1,5 @@
 """What exporters leave beside a graph or in it, in the forms that they write."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

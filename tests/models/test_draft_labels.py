@@ -1,7 +1,5 @@
 """`segment models draft --labels`: guesses are decided by labelled images, or stay guesses."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A drafted card gives the masks that a direct call of onnxruntime gives."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Graphs that no card can serve: each is refused with the reason in words."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Drafts of real models: those of the built-in cards, and strangers'."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

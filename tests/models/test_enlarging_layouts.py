@@ -1,7 +1,5 @@
 """Both ways in which openvino enlarges a band of scores make the same sums, to the last bit."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

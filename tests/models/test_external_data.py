@@ -1,7 +1,5 @@
 """External data of ONNX models: embedded if it is in the model's folder, else refused."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable

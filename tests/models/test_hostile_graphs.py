@@ -1,7 +1,5 @@
 """Graphs that no converter writes are refused in words: declarations of XML, no input, no output."""
 
-from __future__ import annotations
-
 import io
 import tracemalloc
 import zipfile

@@ -1,7 +1,5 @@
 """Operators that depend on chance are refused, and those that openvino computes otherwise than onnxruntime."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

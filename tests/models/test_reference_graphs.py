@@ -1,7 +1,5 @@
 """The reference graphs have the published cost, match their cards, and their masks depend on the image."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Graphs of any number of channels, which take the bands of multi-band TIFFs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

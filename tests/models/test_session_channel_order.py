@@ -3,8 +3,6 @@
 openvino fuses the reversal of an image's channels into convolutions, and drops other permutations with it.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import onnxruntime
 import pytest

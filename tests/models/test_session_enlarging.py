@@ -1,7 +1,5 @@
 """Scores smaller than the input are enlarged before the argmax: both runtimes against numpy."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,7 +1,5 @@
 """Ensembles: the probabilities of several models in one graph, against numpy, in both runtimes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

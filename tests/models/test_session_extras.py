@@ -1,7 +1,5 @@
 """Confidence maps and probabilities of classes, computed in the graph: equal to numpy's to one level of 255."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

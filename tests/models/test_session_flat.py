@@ -1,7 +1,5 @@
 """Outputs with all pixels in one dimension are spread to height and width within the graph."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

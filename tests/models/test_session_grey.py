@@ -1,7 +1,5 @@
 """Grey input: one channel of luma, computed within the graph, equal to Pillow's."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

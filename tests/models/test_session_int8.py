@@ -1,7 +1,5 @@
 """Graphs that take 8 bits: every pixel value becomes the level that its normalised number has, in both runtimes."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """LiteRT: its masks are those of a plain interpreter, and what it cannot do is refused in words."""
 
-from __future__ import annotations
-
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress

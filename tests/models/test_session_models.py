@@ -1,7 +1,5 @@
 """Sessions with the real models in ../shared."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any

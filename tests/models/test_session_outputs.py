@@ -1,7 +1,5 @@
 """Graphs with several outputs: one is chosen by name, in every format."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Graphs that enlarge their scores themselves: both runtimes make the mask without that node, and it is the same."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A graph that contradicts its card is refused with advice; unusual but valid graphs are served."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Outputs in 8 bits: their levels are compared as the numbers that they mean."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Runtime, device and precision: resolved from the capabilities of every node, never a silent fallback."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The sanity check of the first masks: a fault of the model ends the run with a message."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

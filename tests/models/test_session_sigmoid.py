@@ -1,7 +1,5 @@
 """Binary models with one sigmoid channel: a pixel above the threshold has the second class."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

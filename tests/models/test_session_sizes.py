@@ -1,7 +1,5 @@
 """Models that run at the size of each image: padded to one of few sizes, and cropped back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,7 +1,5 @@
 """Test-time augmentation: the views of an image in one graph, against numpy and OpenCV, in both runtimes."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

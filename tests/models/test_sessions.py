@@ -1,7 +1,5 @@
 """Sessions on small real graphs with known masks: every card, batches, threads, faults."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor

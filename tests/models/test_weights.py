@@ -1,7 +1,5 @@
 """Weights from files, web servers and S3: found, downloaded once, resumed, verified, or refused."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A finished run, and copies of its output to damage."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

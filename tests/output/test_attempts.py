@@ -1,7 +1,5 @@
 """Attempts at a run: which of them go on, and what a second one at the same time is told."""
 
-from __future__ import annotations
-
 import datetime
 import json
 import os

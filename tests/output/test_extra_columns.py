@@ -1,7 +1,5 @@
 """Runs with `confidence` and `probabilities`: what they write beside masks, and that other runs stay as they were."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

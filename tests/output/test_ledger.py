@@ -1,7 +1,5 @@
 """The ledger: the frozen plan, the identity of a run and its differences, statistics, and the audit."""
 
-from __future__ import annotations
-
 import io
 import json
 import threading

@@ -1,7 +1,5 @@
 """Plans of more parts than are packed together: what is left of them, what is added, and how they are stored."""
 
-from __future__ import annotations
-
 import io
 import pickle
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Rows of `manifest.parquet` that no run writes are told, also where `_SUCCESS` names this manifest."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Large masks as TIFFs: what other tools read, the same bytes however they are written, in bounded memory."""
 
-from __future__ import annotations
-
 import tracemalloc
 from pathlib import Path
 

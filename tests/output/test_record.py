@@ -1,7 +1,5 @@
 """A damaged `run.json`: every command says so and how to mend it, and that mends it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

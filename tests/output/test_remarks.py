@@ -1,7 +1,5 @@
 """Remarks are counted and reported once; a run of which no label can be used ends early."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys

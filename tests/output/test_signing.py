@@ -1,7 +1,5 @@
 """Signatures of `_SUCCESS`: by which a consumer tells whose run it is."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

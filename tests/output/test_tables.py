@@ -1,7 +1,5 @@
 """The tables: documented schemas, deterministic bytes, and exact sums."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """What `auto` has chosen is tried on the first images of a run, against f32 on a CPU."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Sequence

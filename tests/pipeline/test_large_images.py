@@ -1,7 +1,5 @@
 """Whole runs of a card with `input.tiles`: rows, counts, faults, resume, and masks in files of their own."""
 
-from __future__ import annotations
-
 import fcntl
 import io
 import os

@@ -1,7 +1,5 @@
 """Large images tile by tile: exactly what a model that saw them whole would say, and what one tile says of one tile."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Temporary folders: none outlives its process for long, and none is taken from a process that lives."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """The progress of a run: figures of the tally, and displays on a terminal, as lines, as JSON and in a notebook."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

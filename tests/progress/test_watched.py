@@ -1,7 +1,5 @@
 """`segment.run` shows its progress where a person watches, and logs what matters elsewhere."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

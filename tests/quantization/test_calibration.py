@@ -1,7 +1,5 @@
 """What quantisation is made of: the images as the network sees them, and a card that keeps what its source says."""
 
-from __future__ import annotations
-
 import tomllib
 from contextlib import nullcontext
 from pathlib import Path

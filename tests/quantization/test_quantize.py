@@ -1,7 +1,5 @@
 """`segment quantize`: weights in INT8 that keep their masks, a card that runs, and a price that is measured."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Callable
 from contextlib import nullcontext

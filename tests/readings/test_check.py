@@ -1,7 +1,5 @@
 """`segment check` on small graphs that classify by colour: each wrong setting of a card is found, and no right one."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import tomllib

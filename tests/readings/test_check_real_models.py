@@ -1,7 +1,5 @@
 """`segment check` on real models and data: each wrong setting is found, and the right cards agree."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

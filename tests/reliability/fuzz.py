@@ -5,8 +5,6 @@ unbounded memory. Sound files are damaged by Hypothesis, which shrinks what it f
 own, with a limit on its memory and a time limit on each example.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import faulthandler

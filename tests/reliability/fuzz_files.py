@@ -1,7 +1,5 @@
 """Sound files for every reader, which `fuzz` damages."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile

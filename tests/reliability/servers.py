@@ -1,7 +1,5 @@
 """An S3 server that can be killed and started again, and what a run asks of it."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

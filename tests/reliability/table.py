@@ -1,7 +1,5 @@
 """Measure the table of faults in README.md anew: `python -m tests.reliability.table` runs every test of this folder."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

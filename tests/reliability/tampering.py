@@ -3,8 +3,6 @@
 Every way takes the folder of a run of two shards with three parts of two rows, or fewer, each.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

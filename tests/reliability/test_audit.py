@@ -1,7 +1,5 @@
 """`segment audit` and `segment status`: what they say of a sound output and of a damaged one, and their exit codes."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from pathlib import Path

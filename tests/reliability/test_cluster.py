@@ -1,7 +1,5 @@
 """What befalls a cluster: nodes, heads, workers and drivers that die, freeze, wake up, or come twice."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """`Store.create` where the store honours `If-None-Match` (moto), and where it does not (rclone)."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Plans that somebody has changed: what they name outside of their run is not read with the rights of the reader."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

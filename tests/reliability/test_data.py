@@ -3,8 +3,6 @@
 Images and labels that are bad one by one are in `tests/test_bad_input.py`; what damage of any kind does is `fuzz.py`'s.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -3,8 +3,6 @@
 A sample of the bytes in `make test`, each of them in `make test-all`.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Every kind of worker is frozen once: it is noticed and replaced, the run goes on, and no byte changes."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

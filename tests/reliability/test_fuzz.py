@@ -1,7 +1,5 @@
 """A few seconds of `make fuzz`: no damage makes a reader do anything but read, or refuse in words."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

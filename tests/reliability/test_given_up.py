@@ -1,7 +1,5 @@
 """What never ends, or kills each time, is given up after a bounded time and costs no more than its own."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import os

@@ -1,7 +1,5 @@
 """One output holds one run: whoever comes with another one is refused, before, beside and after it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import threading

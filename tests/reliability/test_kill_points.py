@@ -1,7 +1,5 @@
 """Kill the process at its k-th S3 request, for every k, before and after the server applied it; run again; compare."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 

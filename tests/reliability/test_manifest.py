@@ -1,7 +1,5 @@
 """A run proves itself: whatever is changed in its output, by accident or on purpose, `segment audit --deep` tells."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Memory: who takes more than a worker may have fails its part, in words; nobody else is harmed."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from types import SimpleNamespace

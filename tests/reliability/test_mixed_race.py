@@ -1,7 +1,5 @@
 """Two drivers at once in mixed precision, whose masks differ, while the input and with it the plan grows."""
 
-from __future__ import annotations
-
 import dataclasses
 import random
 import threading

@@ -1,7 +1,5 @@
 """The pool of actors on CPUs: more workers than room, workers that do not load, and a driver that stands still."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import time

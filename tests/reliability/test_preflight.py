@@ -1,7 +1,5 @@
 """The output is tried before anything is begun: what it cannot do is told in the first seconds, with its advice."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

@@ -1,7 +1,5 @@
 """The local engine's worker processes: one that dies is replaced, none outlives its run, and they are heard."""
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import logging

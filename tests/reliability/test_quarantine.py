@@ -1,7 +1,5 @@
 """An image that kills its process is one error row; nothing else of the run is lost, blamed or changed."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """No wait without end: clusters that do not answer, and machines on which Ray cannot start, are told in words."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

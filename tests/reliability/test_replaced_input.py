@@ -1,7 +1,5 @@
 """An input object that is replaced after the plan was made is told by its etag, by the very request that reads it."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from pathlib import Path

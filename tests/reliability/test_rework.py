@@ -1,7 +1,5 @@
 """What a rerun does beyond resuming: error rows again, new input, replaced input. Rows never get fewer."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

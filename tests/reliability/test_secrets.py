@@ -1,7 +1,5 @@
 """A planted secret is in nothing that a run on Ray leaves: output, streams, logs and sessions of the cluster, HOME."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Signals end a run with 128 + their number, and the same command again completes it."""
 
-from __future__ import annotations
-
 import os
 import pty
 import signal

@@ -1,7 +1,5 @@
 """Half a minute of `make soak`, and what longer ones found."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

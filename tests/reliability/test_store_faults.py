@@ -1,7 +1,5 @@
 """Faults of the store, through the proxy: what may pass is survived, what is for good ends at once, with advice."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """The table of README.md is added up and written as told."""
 
-from __future__ import annotations
-
 from tests.reliability.table import BEGIN, END, README, rows, sweep, to_markdown
 
 

@@ -3,8 +3,6 @@
 In each test manifest and `_SUCCESS` are made anew, so that only what contradicts itself is told.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Outputs that somebody has touched: what is no longer the planned image's row, the audit finds, by id and URI."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

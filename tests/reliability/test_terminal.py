@@ -1,7 +1,5 @@
 """On a terminal: the weights' download and the run are shown, and however a run ends, the cursor comes back."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pty

@@ -1,7 +1,5 @@
 """`segment run --verify`: what is committed but damaged is done again, by looking at the ends of the files alone."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Processes that come to grief on purpose, and what a run leaves, as reliability tests compare it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

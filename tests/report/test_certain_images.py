@@ -1,7 +1,5 @@
 """The least certain images of a run: in its report, on its page, and as overlays."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

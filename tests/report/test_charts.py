@@ -1,7 +1,5 @@
 """The charts of the HTML report: scales, colours, and the counts behind them."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Masks as cloud-optimised GeoTIFFs: the layout, the overviews, and where they lie on the Earth."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

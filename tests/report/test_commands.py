@@ -1,7 +1,5 @@
 """The command line on the report is the one that makes the run."""
 
-from __future__ import annotations
-
 import shlex
 
 import pytest

@@ -1,7 +1,5 @@
 """`segment compare`: its formats, its exit codes, and its page in a real browser."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

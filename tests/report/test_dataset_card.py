@@ -1,7 +1,5 @@
 """`README.md` in the output: Hugging Face `datasets` opens a run without further words."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

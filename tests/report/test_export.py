@@ -1,7 +1,5 @@
 """Exports and overlays: the content of the files, their names, and refused targets."""
 
-from __future__ import annotations
-
 import io
 import json
 import unicodedata

@@ -1,7 +1,5 @@
 """The formats of an export: their encodings against other implementations, their files, odd names and colours."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import io

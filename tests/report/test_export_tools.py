@@ -4,8 +4,6 @@ They want an older OpenCV than this project, so that the `test` extra cannot hol
 in an environment of its own. What the formats hold is tested without them in test_export_formats.py.
 """
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a terminal shows: score and page first, blocks apart, words whole at 80 and 60 columns, numbers of the page."""
 
-from __future__ import annotations
-
 import html
 import io
 import itertools

@@ -1,7 +1,5 @@
 """Which images the report shows: one of each cluster of near-duplicates, the worst of each class, typical ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The gate of `segment compare`: what passes, and what its verdict says."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

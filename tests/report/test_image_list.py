@@ -1,7 +1,5 @@
 """The table of all images: order, bounds, and what it says of what it leaves out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Warnings about labels that hold too little or mean something else: wherever a score is shown, with a remap."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

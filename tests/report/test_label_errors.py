@@ -1,7 +1,5 @@
 """`segment label-errors`: planted errors are found before seams along outlines, where they are and as what they are."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

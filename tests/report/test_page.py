@@ -1,7 +1,5 @@
 """The HTML report: in a real browser, its size, hostile names, lost sources."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The published score is shown for comparison only if model and protocol agree; else the report lists differences."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The report on a terminal, in Markdown, JSON and CSV; of unlabelled, unfinished and complete runs."""
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools

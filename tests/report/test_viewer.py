@@ -1,7 +1,5 @@
 """The viewer and the table of images on the report, in a real browser: mouse, keyboard, focus."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Runs with `--boundary`: what is stored, scored and shown; also of images in tiles; other runs stay as they were."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

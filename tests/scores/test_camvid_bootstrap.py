@@ -1,7 +1,5 @@
 """The intervals of the 101 labelled images of CamVid, against a bootstrap that is written anew here as a plain loop."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`segment.compare`: against plain loops over pixels and counts of written runs; images, classes, sizes that differ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`segment compare` of runs with `--boundary`: against a plain loop, in every form; and where it cannot be compared."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable

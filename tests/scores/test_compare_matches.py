@@ -1,7 +1,5 @@
 """Which images and classes of two runs are compared, and what is told of them."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`segment score`: against the report, a plain loop, and counts of the stored masks; of whole and unfinished runs."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

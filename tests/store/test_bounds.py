@@ -1,7 +1,5 @@
 """A read ends at its bound of bytes and at its deadline, whatever the server declares and sends."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

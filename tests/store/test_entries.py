@@ -1,7 +1,5 @@
 """Listed objects in packed columns: what comes back, its order, and what their names may be."""
 
-from __future__ import annotations
-
 import pickle
 import random
 import resource

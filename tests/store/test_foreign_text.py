@@ -1,7 +1,5 @@
 """Text from outside, for each destination: nothing that is not seen, no markup, no formula, no line of its own."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Listing S3 page by page: every object once, in order, whatever the folders; and pages that fail."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import threading

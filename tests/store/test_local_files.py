@@ -1,7 +1,5 @@
 """Temporary files of local writes: none is left, none of a living writer is removed."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """Pages of a store's listing are asked for while the caller is busy with the ones before."""
 
-from __future__ import annotations
-
 import threading
 
 from segment.store.paged_listing import Page, PageRequest, list_pages

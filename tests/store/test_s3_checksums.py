@@ -1,7 +1,5 @@
 """Stores that answer a range with the checksum of the whole object, as rclone and older gateways do."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

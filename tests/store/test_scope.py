@@ -1,7 +1,5 @@
 """What a run may read: prefixes, and every way around them."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """No command says or writes a signature, whatever the input: a list, a tar, Parquet; nor one of a card or weights."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Signed URLs: an image has one row whatever its signature, and no output, log or message contains a signature."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Rows sorted piece by piece: the order of a plain sort, whatever is in memory; two sorted sequences side by side."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """The store: local folders, S3, http and other fsspec protocols; odd names, faults, messages."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import resource

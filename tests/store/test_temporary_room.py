@@ -1,7 +1,5 @@
 """No room for temporary files: it is told as that, and never taken for damage or loss of a stored object."""
 
-from __future__ import annotations
-
 import os
 import resource
 import signal

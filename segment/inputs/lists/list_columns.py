@@ -1,7 +1,5 @@
 """Find the image, label and id columns of a list: by option, else by their names if their cells agree."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """List files: SegNet's `image label` lines (.txt), .csv, .tsv, .jsonl and .json; paths are relative to the list."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Parse the rows of a list file, text, CSV, TSV, JSON lines or JSON: one after the other each time they are read."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

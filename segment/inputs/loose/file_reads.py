@@ -1,7 +1,5 @@
 """Read the parts of loose and listed files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Plan the loose image files below a prefix."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from segment.errors import UsageError

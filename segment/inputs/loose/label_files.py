@@ -1,7 +1,5 @@
 """Labels of loose images: find them by relative path."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice, repeat
 from operator import itemgetter

@@ -1,7 +1,5 @@
 """Suggest labels: find files that may be labels where no labels are configured, and name the option that uses them."""
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice

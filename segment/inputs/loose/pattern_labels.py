@@ -1,7 +1,5 @@
 """Labels of loose images by a label pattern: what the images want is sorted, and read beside the listings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 

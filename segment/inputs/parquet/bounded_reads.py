@@ -1,7 +1,5 @@
 """Read rows of Parquet files within a bound on what they unpack to, whatever footer and pages declare."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

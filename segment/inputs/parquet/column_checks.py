@@ -1,7 +1,5 @@
 """Check at plan time, by a few rows, that the columns of a Parquet file hold what they were detected as."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Find the image, label and id columns of a Parquet file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Identify the content of bytes and texts by how they begin."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

@@ -1,7 +1,5 @@
 """Plan Parquet files from their footers: columns, and row groups as the ranges that parts keep to."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 

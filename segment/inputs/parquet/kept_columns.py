@@ -1,7 +1,5 @@
 """Columns of a Parquet file whose values are kept in the rows of a run (`keep`)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

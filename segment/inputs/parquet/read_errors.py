@@ -1,7 +1,5 @@
 """Errors of an opened Parquet file: tell damage from encryption and from failures of memory or disk."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 from segment.errors import StoreError, UsageError

@@ -1,7 +1,5 @@
 """Read the rows of Parquet parts by row group; recently read files and row groups are cached."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections import OrderedDict

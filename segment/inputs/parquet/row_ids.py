@@ -1,7 +1,5 @@
 """Ids of Parquet rows: find ids that repeat within a file."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """Delta, Iceberg and Hudi tables: find the Parquet files of the current version of a table."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ The first line is `v1.2` and the number of samples. A line of a sample holds fou
 first byte of its data, its size and its name.
 """
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator, Sequence
 

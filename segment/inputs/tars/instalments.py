@@ -5,8 +5,6 @@ many images a part has. Which tars these are follows from the listing alone, and
 not depend on how many are indexed at once, so the whole plan is always the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace

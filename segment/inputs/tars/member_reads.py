@@ -1,7 +1,5 @@
 """Read the parts of tars by byte range; nothing is extracted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from segment.errors import InputChanged

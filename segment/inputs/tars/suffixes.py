@@ -3,8 +3,6 @@
 A suffix is the lower-case text after the key: `jpg`, `seg.png`, `0001.rgb.jpg`.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

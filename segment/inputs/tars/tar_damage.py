@@ -1,7 +1,5 @@
 """Recover what a damaged tar still tells: the next valid header, and the name in a damaged header."""
 
-from __future__ import annotations
-
 import tarfile
 from typing import BinaryIO
 

@@ -1,7 +1,5 @@
 """Report what tars hold besides the segmented images: damage, unused members, labels that are not used."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """WebDataset tars, planned from their headers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial

@@ -4,8 +4,6 @@ Where a card names bands, their number stands for 3, here and in the modules of 
 Only this package imports onnxruntime, openvino or LiteRT, and each only when it is used.
 """
 
-from __future__ import annotations
-
 from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import MIXED, Masks, Runtime, Session, Settings, graph_in_words

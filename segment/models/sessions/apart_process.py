@@ -1,7 +1,5 @@
 """Runs code on models in a process of its own: a file that breaks a runtime breaks no more than that."""
 
-from __future__ import annotations
-
 import base64
 import ctypes
 import json

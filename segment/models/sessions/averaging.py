@@ -6,8 +6,6 @@ and their results are turned back as a whole: a pixel's probabilities come back 
 Softmax or sigmoid precede the mean. Scores smaller than the input are averaged at their own size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
@@ -18,7 +16,7 @@ from segment.errors import ModelError
 from segment.models.buckets import scaled_size
 from segment.models.card import ModelCard
 from segment.models.sessions.ports import Port, Size, refuse
-from segment.models.sessions.quantised_input import Levels
+from segment.models.sessions.quantised import Levels
 from segment.models.weights import Weights
 
 # Added to a view's probabilities of an image if one of its numbers is not what the card says: the mean could hide it.

@@ -1,14 +1,12 @@
 """The session protocol: one loaded model, independent of the runtime."""
 
-from __future__ import annotations
-
 import logging
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +114,7 @@ class Runtime:
         """Whether every machine of a run gives the same masks every time; GPUs need not."""
         return self.device == "cpu" and self.precision != MIXED
 
-    def beside(self, other: Runtime) -> str:
+    def beside(self, other: Self) -> str:
         """Return device and precision, as far as they differ from another runtime's; on the same device the name, too.
 
         >>> Runtime("openvino", "cpu", "bf16", "1").beside(Runtime("openvino", "cpu", "f32", "1"))

@@ -1,7 +1,5 @@
 """The batch size of a GPU session: measured by a short probe if the job does not set it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

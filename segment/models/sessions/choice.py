@@ -1,7 +1,5 @@
 """The choice between runtimes that the capabilities of nodes leave open: by a trial of the model."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence

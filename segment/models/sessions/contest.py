@@ -1,7 +1,5 @@
 """Tries a model on several runtimes, in a process of its own: a file that breaks a runtime breaks no more than that."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What Linux says of this machine's CPU."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

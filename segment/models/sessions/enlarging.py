@@ -6,8 +6,6 @@ processor's cache until its best classes are found. Both are 4 to 7 times as fas
 argmax behind it (`jobs/enlarging.py`), and in f32 where the model is in bf16 (in f16 where it is in f16).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args

@@ -4,8 +4,7 @@ Both are computed in the graph, from the scores of which the mask is the argmax,
 number from 0 to 1, rounded.
 """
 
-from __future__ import annotations
-
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,6 +16,7 @@ ScoreKind = Literal["probabilities", "logits"]
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 LEVELS = 255  # of a byte: probability 1
+FURTHEST = 0.51  # from 0.5: a number beyond is no probability; a hundredth is for rounding
 LEAST = 1e-7  # a smaller probability adds nothing to an entropy; f16 holds it
 
 
@@ -99,3 +99,9 @@ def _indices(given: str | int, card: ModelCard) -> list[int]:
             return [index for part in text.split(",") for index in _indices(part, card)]
     hint = did_you_mean(text, list(card.classes.names))
     raise UsageError(f"probabilities: model card '{card.name}' has no class '{text}'.{hint}")
+
+
+def threshold(card: ModelCard) -> float:
+    """Return the number above which a pixel has the second class, in units of a sigmoid's output."""
+    probability = card.output.threshold
+    return math.log(probability / (1 - probability)) if card.output.logit else probability

@@ -1,7 +1,5 @@
 """Memory of a session on the CPU, predicted from the weights and the shapes of the tensors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

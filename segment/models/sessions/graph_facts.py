@@ -1,7 +1,5 @@
 """What a graph of any format says of itself: ports, the arithmetic at its input, the operator behind an output."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from operator import add, mul, truediv
@@ -10,7 +8,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from segment.models.sessions.ports import Port
-from segment.models.sessions.quantised_input import Scales
+from segment.models.sessions.quantised import Scales
 
 Numbers = tuple[float, ...]
 

@@ -1,7 +1,5 @@
 """What concurrent calls of a session share out: each takes an idle one, or makes another."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Reads what a graph says of itself, before there is a card."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace

@@ -5,8 +5,6 @@ stream (microsoft/onnxruntime PR 13495), and copies from and to pinned memory do
 not pinned.
 """
 
-from __future__ import annotations
-
 import ctypes
 import logging
 import math

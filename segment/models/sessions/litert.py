@@ -5,8 +5,6 @@ card means the same on both runtimes. Images run one by one: batches gain nothin
 cannot depend on another's.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +29,7 @@ from segment.models.sessions.openvino_postprocess import as_type, dequantised, p
 from segment.models.sessions.openvino_preprocess import with_preprocessing
 from segment.models.sessions.ports import Port, check_output, choose_ports, refuse
 from segment.models.sessions.predict import GraphSession, Outputs, Run
-from segment.models.sessions.quantised import Quantised, quantised_output
-from segment.models.sessions.quantised_input import Scales, input_levels
+from segment.models.sessions.quantised import Quantised, Scales, input_levels, quantised_output
 from segment.models.sessions.tflite_graph import TfliteGraph, read_tflite
 from segment.models.weights import Weights
 from segment.process.c_stderr import captured_c_stderr

@@ -4,8 +4,6 @@ Enlarging and argmax take a quarter of the time of a light network in LiteRT. As
 they are what the same graph has in an openvino session, and as fast.
 """
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 from typing import Any

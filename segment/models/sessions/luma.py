@@ -4,8 +4,6 @@ Luma is computed within the graph, not by the decoder: images, their resize and 
 stay the same for every card.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 # ITU-R 601 in integers, as Pillow's `L`: (19595 R + 38470 G + 7471 B + 32768) / 65536, rounded down. Sums are

@@ -1,7 +1,5 @@
 """Reads and checks the views and members of a card, and merges them into one ONNX graph; see `averaging`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Bilinear enlarging as nodes of an ONNX graph; see `enlarging`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Confidence and probabilities as nodes of an ONNX graph; see `Extras`."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

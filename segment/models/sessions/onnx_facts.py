@@ -1,7 +1,5 @@
 """The facts of an ONNX file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np

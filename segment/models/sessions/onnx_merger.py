@@ -4,8 +4,6 @@ Every view and member has nodes of its own. Initialisers, and nodes that do not 
 views of a model.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

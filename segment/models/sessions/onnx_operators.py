@@ -1,7 +1,5 @@
 """ONNX operators that no mask can be made with: those that depend on chance, and what openvino does otherwise."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

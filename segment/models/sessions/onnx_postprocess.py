@@ -1,7 +1,5 @@
 """Postprocessing nodes of an ONNX graph: from its output to a mask, and a check value per image."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,14 +8,13 @@ from onnx import TensorProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.enlarging import BEYOND, LOWEST, SmallScores, enlarging_of, is_smaller, nearest_positions
-from segment.models.sessions.extras import NOTHING, Extras, ScoreKind, has_range
+from segment.models.sessions.extras import FURTHEST, NOTHING, Extras, ScoreKind, has_range, threshold
 from segment.models.sessions.onnx_enlarging import Values, axis_of_rows, enlarged_outputs
 from segment.models.sessions.onnx_extras import extras_of_scores, extras_of_sigmoid
 from segment.models.sessions.onnx_nodes import Nodes
 from segment.models.sessions.ports import Port, Size, apart, refuse
 from segment.models.sessions.predict import NOT_FINITE, NOT_WHOLE
 from segment.models.sessions.quantised import Quantised
-from segment.models.sessions.sigmoid import FURTHEST, threshold
 
 HALF_PIXEL_OPSET = 11  # the first whose Resize has half-pixel centres
 

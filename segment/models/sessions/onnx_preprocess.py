@@ -1,7 +1,5 @@
 """Preprocessing nodes of an ONNX graph: from bytes to its input."""
 
-from __future__ import annotations
-
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
@@ -11,7 +9,7 @@ from segment.models.sessions.onnx_nodes import Nodes
 from segment.models.sessions.onnx_quantised import input_scales
 from segment.models.sessions.onnxfile import Wiring
 from segment.models.sessions.ports import Port, is_identity
-from segment.models.sessions.quantised_input import Levels, input_levels
+from segment.models.sessions.quantised import Levels, input_levels
 
 
 class Preprocessing:

@@ -1,7 +1,5 @@
 """Scale and zero point of 8-bit inputs and outputs of an ONNX graph."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
@@ -9,8 +7,7 @@ from onnx import ModelProto, NodeProto
 from segment.models.card import ModelCard
 from segment.models.sessions.onnxfile import Wiring
 from segment.models.sessions.ports import Port
-from segment.models.sessions.quantised import Quantised, quantised_output
-from segment.models.sessions.quantised_input import Scales, common_scales
+from segment.models.sessions.quantised import Quantised, Scales, common_scales, quantised_output
 
 # Operators that keep levels as they are.
 _REARRANGE = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")

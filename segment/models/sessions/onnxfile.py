@@ -1,7 +1,5 @@
 """Reads an ONNX file: refuses one that is not self-contained; returns its inputs, outputs and names."""
 
-from __future__ import annotations
-
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence

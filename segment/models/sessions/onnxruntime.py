@@ -1,7 +1,5 @@
 """onnxruntime: serves ONNX on the CPU, and on NVIDIA GPUs through CUDA or TensorRT."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Callable

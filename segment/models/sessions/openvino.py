@@ -1,7 +1,5 @@
 """openvino: serves ONNX, OpenVINO IR and TFLite on the CPU."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 Every view and member is a clone. Clones share their constants, and compiled models share what is made of them.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Bilinear enlarging as nodes of an openvino model; see `enlarging`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Confidence and probabilities as nodes of an openvino model; see `Extras`."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The facts of a graph that openvino reads: IR, TFLite, and ONNX."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree

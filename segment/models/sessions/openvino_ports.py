@@ -1,14 +1,12 @@
 """Inputs and outputs of an openvino model, as ports."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.sessions.ports import Dims, Port
-from segment.models.sessions.quantised_input import Levels
+from segment.models.sessions.quantised import Levels
 
 
 class Member(NamedTuple):

@@ -1,7 +1,5 @@
 """Postprocessing of an openvino model: from its output to a mask, and a check value per image."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +16,7 @@ from segment.models.sessions.enlarging import (
     is_smaller,
     nearest_positions,
 )
-from segment.models.sessions.extras import NOTHING, Extras, ScoreKind, has_range
+from segment.models.sessions.extras import FURTHEST, NOTHING, Extras, ScoreKind, has_range, threshold
 from segment.models.sessions.openvino_enlarging import (
     best_class,
     best_of_enlarged,
@@ -32,7 +30,6 @@ from segment.models.sessions.openvino_ports import dims_of, numpy_name
 from segment.models.sessions.ports import Size, apart
 from segment.models.sessions.predict import NOT_WHOLE
 from segment.models.sessions.quantised import Quantised, quantised_output
-from segment.models.sessions.sigmoid import FURTHEST, threshold
 
 # Operations that keep the values of class indices, and the types that represent every class index.
 _KEEPS = {"Convert", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Transpose"}

@@ -1,7 +1,5 @@
 """Preprocessing of an openvino model: from bytes to its input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +12,7 @@ from segment.models.card import ModelCard
 from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
 from segment.models.sessions.openvino_ports import constant_of, to_port
 from segment.models.sessions.ports import is_identity
-from segment.models.sessions.quantised_input import Levels, Scales, common_scales, input_levels
+from segment.models.sessions.quantised import Levels, Scales, common_scales, input_levels
 from segment.models.weights import Weights
 
 _REARRANGE = ("Transpose", "Reshape", "Convert", "Squeeze", "Unsqueeze")

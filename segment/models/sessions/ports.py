@@ -1,7 +1,5 @@
 """Ports of a graph: checks its inputs and outputs against the card at load; messages say how to fix the card."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn

@@ -1,7 +1,5 @@
 """The session that all runtimes share: batches, faults, and the size of the masks."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable

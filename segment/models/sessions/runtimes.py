@@ -1,16 +1,14 @@
 """Runtime, device and precision: resolved once, at plan time, from the capabilities of all nodes."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from segment.errors import ModelError, UsageError
 from segment.models.sessions.base import INSTALL_CUDA, INSTALL_LITERT, MIXED, ONNX_ONLY, TFLITE_ONLY, Runtime
+from segment.models.sessions.cpu import cpu_flags
 from segment.models.weights import Format
 
 RUNTIMES = ("auto", "onnxruntime", "openvino", "litert")
@@ -57,15 +55,9 @@ def capabilities() -> frozenset[str]:
         found |= cpu_capabilities()
     if importlib.util.find_spec("ai_edge_litert"):
         found.add("litert:cpu")
-    if _has_amx():
+    if "amx_tile" in cpu_flags():
         found.add(AMX)
     return frozenset(found)
-
-
-def _has_amx() -> bool:
-    with suppress(OSError):
-        return b" amx_tile" in Path("/proc/cpuinfo").read_bytes()
-    return False
 
 
 def has_gpu() -> bool:

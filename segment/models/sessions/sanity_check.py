@@ -1,7 +1,5 @@
 """The sanity check of a session's first masks: detects a model that contradicts its card, before the run goes on."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Callable

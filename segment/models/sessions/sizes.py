@@ -1,7 +1,5 @@
 """The session of a model that runs at the size of each image: one compiled graph a size, the last few of them kept."""
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Callable

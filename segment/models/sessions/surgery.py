@@ -1,7 +1,5 @@
 """ONNX graph surgery: adds a card's pre- and postprocessing to a model as nodes of its graph."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper

@@ -1,7 +1,5 @@
 """The cache of TensorRT engines: an engine is for one graph, batch and GPU model, and its build takes minutes."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import re

@@ -1,7 +1,5 @@
 """The facts of a TFLite file that openvino does not read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,7 +7,7 @@ import numpy as np
 from segment.errors import ModelError
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, Reader, with_arithmetic
 from segment.models.sessions.ports import Port
-from segment.models.sessions.quantised_input import Scales
+from segment.models.sessions.quantised import Scales
 from segment.models.sessions.tflite_graph import Tensor, TfliteGraph, damage_in_words, read_tflite, tflite_metadata
 
 _KEEPING = frozenset(

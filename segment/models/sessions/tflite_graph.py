@@ -1,7 +1,5 @@
 """The main graph of a TFLite file and its metadata, read without a runtime."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zipfile

@@ -1,10 +1,9 @@
 """What comes of comparing runs: the agreement of their masks and the change of their scores."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -154,7 +153,7 @@ class Against:
         read = functools.partial(part_tables, self.a.ledger, self.a.plan, columns=["id", "width", "height"])
         return rows_at(self.a.rows, self.pairs.rows_a[numbers], read)
 
-    def without_store(self) -> Against:
+    def without_store(self) -> Self:
         """Return the same with the ids of all images in memory: the outputs of the runs may go."""
         return replace(self, stored=self._stored(np.arange(len(self.pairs))))
 

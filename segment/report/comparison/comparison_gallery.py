@@ -1,7 +1,5 @@
 """The pictures of a comparison: images with the masks of both runs and what differs, embedded as data URIs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

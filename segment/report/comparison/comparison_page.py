@@ -1,7 +1,5 @@
 """The HTML page of a comparison: one self-contained file, readable offline, in any browser, and on paper."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ counted, not estimated: its value decides. A run that is not finished does not p
 is an error: these images are in no score, and a model that fails on them is not as good as A.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

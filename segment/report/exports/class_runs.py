@@ -1,7 +1,5 @@
 """The pixels of each class of a mask as runs, in the order of the columns or of the rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal

@@ -3,8 +3,6 @@
 Category ids are class indices plus 1, as COCO's tools take 0 for 'no category'. Image ids are positions in the plan.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ tile holds them, the directories of the image and of its overviews, from large t
 smallest overview to the image.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Iterable

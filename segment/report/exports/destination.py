@@ -1,7 +1,5 @@
 """The folder that an export writes to: which one may be taken, and the mark that tells whose export it holds."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -5,8 +5,6 @@ is bounded; of the masks that are too large for their rows one is decoded at a t
 where it broke off: files of single images that exist are skipped, files that hold several images are written anew.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from contextlib import nullcontext

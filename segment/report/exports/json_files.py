@@ -1,7 +1,5 @@
 """JSON files that grow in a folder, as their arrays need not fit into memory."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

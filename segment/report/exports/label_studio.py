@@ -1,7 +1,5 @@
 """`label-studio`: tasks with predictions for Label Studio, and the labelling interface that shows them."""
 
-from __future__ import annotations
-
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr

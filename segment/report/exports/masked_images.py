@@ -1,7 +1,5 @@
 """The images that an export reads: the committed rows with a mask, in the order of the plan, in bounded memory."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

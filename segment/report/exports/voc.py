@@ -3,8 +3,6 @@
 `cvat`: one zip of this layout.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path

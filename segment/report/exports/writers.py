@@ -1,7 +1,5 @@
 """The interface between an export and its formats."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
