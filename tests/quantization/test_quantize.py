@@ -159,7 +159,7 @@ def test_the_same_images_give_the_same_bytes(tmp_path: Path, folder: Place, made
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A few unlabelled images; the first run of a model, whose process costs seconds, is left out."""
-    monkeypatch.setattr(quantizing, "try_runtimes", lambda *_: None)
+    monkeypatch.setattr(making, "try_runtimes", lambda *_: None)
     return filled(Place(tmp_path), 8, labels=False)
 
 
