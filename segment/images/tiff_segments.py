@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from segment.images.tiff_tags import LONG, SHORT, Field, TiffError, TiffPage, encode_directory, file_header
 from segment.images.tiff_unpacking import (
     DAMAGED,
+    JPEG,
     LEFT_TO_US,
     LZW,
     NONE,
@@ -21,6 +22,7 @@ from segment.images.tiff_unpacking import (
     PREDICTED_BITS,
     UNPACKERS,
     blank_samples,
+    is_whole_jpeg,
     plain_samples,
 )
 
@@ -32,8 +34,7 @@ _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES = 273, 279, 324, 325
 _KEPT = (_BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANAR, _PREDICTOR, _EXTRA, _SAMPLE_FORMAT,
          _JPEG_TABLES, 292, 293, 320, 332, 529, 530, 531, 532)  # fmt: skip
 _TURNING = (274, 700)  # orientation: a tag, or within XMP
-_OLD_JPEG = 6  # a compression
-_YCBCR = 6  # a photometric interpretation
+_OLD_JPEG, _YCBCR = 6, 6  # a compression; a photometric interpretation
 _OFFSETS = {3: "u2", 4: "u4", 16: "u8"}
 
 _MOST_PIXELS = 1 << 25  # of a segment: more would not be read by window
@@ -78,8 +79,7 @@ class TiffSegments:
         self.segment_height = self._most_rows if self.is_tiled else min(self._most_rows, page.height)
         self.segment_width = page.number(_TILE_WIDTH, 0) if self.is_tiled else page.width
         self._set_segments()
-        is_as_opencv_takes_it = self.compression == PACKBITS or (self.compression == NONE and not self.is_tiled)
-        is_plain = is_as_opencv_takes_it and self._planes == 1 and not self.is_sparse
+        is_plain = self.compression == NONE and not self.is_tiled and self._planes == 1 and not self.is_sparse
         is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
         is_left = (is_plain and not self._is_swapped) or is_subsampled or page.number(_FILL_ORDER, 1) == 2
         self._unpacker = None if is_left or self._is_old_lzw else UNPACKERS.get(self.compression)
@@ -242,6 +242,7 @@ class TiffSegments:
         is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
         return (
             (self.compression in LEFT_TO_US and self._unpacker is not None)
+            or (self.compression == JPEG and not all(map(is_whole_jpeg, self.stored())))
             or self.is_sparse
             or is_in_planes
             or (self._is_swapped and self._unpacker is not None)
@@ -297,6 +298,8 @@ class TiffSegments:
         if self._unpacker is None:
             if not segment:
                 raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
+            if self.compression == JPEG and not is_whole_jpeg(segment):
+                raise TiffError(f"{DAMAGED}: its JPEG has no end")
             return segment
         if not segment:
             return blank_samples(self._page, self.bits, wanted)

@@ -1,7 +1,7 @@
 """Strips and tiles of a TIFF, unpacked by imagecodecs.
 
-These are compressions that OpenCV does not know; deflate and LZW, of which it takes damaged tiles without a word; and
-tiles without compression, of which it refuses some sizes.
+These are compressions that OpenCV does not know; deflate, LZW and PackBits, of which it takes damaged
+tiles without a word; and tiles without compression, of which it refuses some sizes.
 """
 
 import io
@@ -15,8 +15,8 @@ from PIL import Image
 from segment.images import headers
 from segment.images.tiff_tags import TiffError, TiffPage
 
-NONE, LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD, WEBP = 1, 5, 8, 32773, 32946, 34925, 50000, 50001  # by TIFF
-LEFT_TO_US = (LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD, WEBP)  # compressions; see above
+NONE, LZW, JPEG, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD, WEBP = 1, 5, 7, 8, 32773, 32946, 34925, 50000, 50001
+LEFT_TO_US = (LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD, WEBP)  # compressions; see above
 OF_FLOATS = 3  # a predictor; 2 is of whole numbers
 PREDICTED_BITS = {2: (8, 16, 32), OF_FLOATS: (32,)}  # of samples, by predictor
 _NO_DATA = 42113  # a tag of GDAL's: a number as text
@@ -64,6 +64,11 @@ UNPACKERS: dict[int, Callable[[bytes, int, int, int, int], bytes]] = {
     ZSTD: _packed_by(imagecodecs.zstd_decode),
     WEBP: _webp,
 }
+
+
+def is_whole_jpeg(segment: bytes) -> bool:
+    """Return whether a JPEG ends with its marker, or is not stored; of one that is cut decoders make up the rest."""
+    return not segment or segment.rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def blank_samples(page: TiffPage, bits: int, size: int) -> bytes:
