@@ -1,5 +1,7 @@
 """What tests call in a process of its own, which imports it by name."""
 
+from __future__ import annotations
+
 import os
 import signal
 import sys

@@ -285,7 +285,7 @@ def test_a_forecast_reads_the_graph_once(asked: tuple[Task, Weights, Plan], monk
     task, weights, plan = asked
     found = forecast(task, weights, plan, LocalEngine())
     assert len(read) == 1
-    assert found.memory == PROCESS_MEMORY + weights.size + (worker_bytes(task, weights, plan) or 0)
+    assert found.memory == PROCESS_MEMORY + (worker_bytes(task, weights, plan) or 0)
 
 
 def test_where_memory_is_short_fewer_work_and_that_is_told(
