@@ -150,7 +150,7 @@ def test_a_new_field_of_the_job_is_a_flag_a_key_a_help_text_and_a_check(tmp_path
     ), printed.stderr
     wrong = segment("run --job job.toml --attempts=-1 --order rando")
     assert wrong.returncode == 2
-    assert "attempts: expected a whole number from 0 up, not -1\n" in wrong.stderr
+    assert "attempts: expected a whole number from 0 up, not '-1'\n" in wrong.stderr
     assert "order: expected 'listed' or 'random', not 'rando'. Did you mean 'random'?" in wrong.stderr
 
 
