@@ -19,12 +19,13 @@ from segment.output.plan import Plan
 from segment.output.results import PartResult
 from segment.pipeline.resources import available_cpus, node_memory
 from segment.pipeline.stages import Task
-from segment.pipeline.worker_memory import worker_bytes
+from segment.pipeline.worker_memory import WorkerBytes, worker_bytes
 from segment.progress import Tally
 from segment.store.names import count
 
 log = logging.getLogger("segment.engines.local")
 
+_LOADING_SHARE = 0.9  # of the free memory, for processes that load their models at the same time
 _IMAGES = 8  # of a process at least: its start takes as long as a light model takes for some images
 
 
@@ -41,7 +42,7 @@ class LocalEngine(Engine):
     size: int | None = None
     name: str = "local"
     _spares: list[WorkerProcess] = field(default_factory=list, repr=False)
-    _process_bytes: int | None = None  # of the one model that an engine runs, once it is known
+    _found: list[WorkerBytes | None] = field(default_factory=list, repr=False)  # of the one model that an engine runs
     _stuck: StuckImages = field(default_factory=dict, repr=False)  # in all rounds
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
@@ -60,17 +61,27 @@ class LocalEngine(Engine):
         return self.size or available_cpus()
 
     def processes(self, task: Task, weights: Weights, plan: Plan) -> int:
-        """See `Engine.processes`: on CPUs one for each worker, as far as they fit into half of the free memory."""
+        """See `Engine.processes`: on CPUs one for each worker, as far as they fit into half of the free memory.
+
+        While they load their models, which is a moment of the run, they may take more of it.
+        """
         if task.runtime.device != "cpu":
             return 1
-        each = self.process_memory(task, weights, plan) or PROCESS_MEMORY + weights.size
-        return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // each))
+        free = node_memory()[1]
+        each = self._worker_bytes(task, weights, plan) or WorkerBytes(weights.size, weights.size)
+        loading = round(free * _LOADING_SHARE) // (PROCESS_MEMORY + each.load)
+        return max(1, min(self._wanted("cpu", plan), loading, free // 2 // (PROCESS_MEMORY + each.work)))
 
     def process_memory(self, task: Task, weights: Weights, plan: Plan) -> int | None:
-        """See `Engine.process_memory`. It is asked several times, and reads the graph once."""
-        if self._process_bytes is None and (own := worker_bytes(task, weights, plan)) is not None:
-            self._process_bytes = PROCESS_MEMORY + own
-        return self._process_bytes
+        """See `Engine.process_memory`."""
+        found = self._worker_bytes(task, weights, plan)
+        return None if found is None else PROCESS_MEMORY + max(found)
+
+    def _worker_bytes(self, task: Task, weights: Weights, plan: Plan) -> WorkerBytes | None:
+        """Ask once, as the graph is read for it."""
+        if not self._found:
+            self._found.append(worker_bytes(task, weights, plan))
+        return self._found[0]
 
     def _wanted(self, device: str, plan: Plan) -> int:
         """Return the number of workers for a plan, if memory were no limit: few images are not worth many processes."""

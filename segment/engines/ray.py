@@ -144,7 +144,7 @@ class RayEngine(Engine):
     def process_memory(self, task: Task, weights: Weights, plan: Plan) -> int | None:
         """See `Engine.process_memory`: the weights are in Ray's object store, too, which is mapped."""
         own = worker_bytes(task, weights, plan)
-        return None if own is None else _ACTOR_MEMORY + weights.size + own
+        return None if own is None else _ACTOR_MEMORY + weights.size + max(own)
 
     def threads(self, workers: int) -> int:
         """One: an actor has one CPU."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from segment.images.blending import MOST_SUMS, sums_size
 from segment.images.raster import ROWS_AT_ONCE
@@ -22,12 +23,23 @@ _FILE_TILE = 512  # pixels of a side of the tiles of a large file, as a rule
 _PARTS = 3  # parts in memory at once: being read, segmented, written
 
 
-def worker_bytes(task: Task, weights: Weights, plan: Plan) -> int | None:
-    """Return what a worker adds to the memory of its process, at its peak; None if it is not known, as on GPUs.
+class WorkerBytes(NamedTuple):
+    """What a worker adds to the memory of its process, in bytes.
 
-    That is while the model is loaded, or afterwards, when the weights that it was given are freed: the model with one
-    call's tensors, three encoded parts, and the pixels of a batch; with tiles those of an image, or of what is held of
-    one that is read by window, and what the tiles are blended in.
+    Attributes:
+        load: the peak while the model is loaded, for a moment.
+        work: afterwards, when the weights that it was given are freed.
+    """
+
+    load: int
+    work: int
+
+
+def worker_bytes(task: Task, weights: Weights, plan: Plan) -> WorkerBytes | None:
+    """Return what a worker adds to the memory of its process; None if it is not known, as on GPUs.
+
+    It works with the model, the tensors of a call, three encoded parts, and the pixels of a batch; with tiles those of
+    an image, or of what is held of one that is read by window, and what the tiles are blended in.
     """
     model = footprint(task.card, weights, task.runtime, task.batch_size, session_extras(task.card, task.extras))
     if model is None:
@@ -40,7 +52,8 @@ def worker_bytes(task: Task, weights: Weights, plan: Plan) -> int | None:
         pixels = _window_bytes(task, each, plan.names_labels)
     else:
         pixels = _COPIES * min(_DECODED * each, task.card.input.planes * task.settings.max_pixels)
-    return max(model.load, round(model.shared + model.per_stream + encoded + pixels + _blending_bytes(task, each)))
+    work = model.shared + model.per_stream + encoded + pixels + _blending_bytes(task, each)
+    return WorkerBytes(model.load, round(work))
 
 
 def _is_by_window(task: Task, plan: Plan, each: float) -> bool:

@@ -400,14 +400,14 @@ def test_the_memory_of_a_worker(
         return Plan.of([replace(part, id=one.id, start=0, stop=1, members=(one,)) for one in members])
 
     def mebibytes(name: str, size: int, card: ModelCard = task.card) -> int:
-        return (worker_bytes(replace(task, card=card), weights, plan_of(name, size)) or 0) >> 20
+        return max(worker_bytes(replace(task, card=card), weights, plan_of(name, size)) or (0,)) >> 20
 
     assert mebibytes("A.TIFF", 63) - mebibytes("a.tif", 64) == pytest.approx(3 * 63, abs=3)  # it is read as a whole
     assert mebibytes("A.TIFF", 63) < mebibytes("a.png", 63) // 2
     sums = (CLASSES + 2) * 24 * int((8 * 64 * 2**20 / 3) ** 0.5) * 2 >> 20
     assert mebibytes("a.tif", 64, by_mean) - mebibytes("a.tif", 64) == pytest.approx(sums, abs=2)
     many, tasks = plan_of("a.tif", 64), (task, replace(task, card=by_mean))
-    each = worker_bytes(task, weights, many) or 0
+    each = max(worker_bytes(task, weights, many) or (0,))
     monkeypatch.setattr("segment.engines.local.PROCESS_MEMORY", 0)
     monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 4 * each))
     assert [LocalEngine(6).processes(one, weights, many) for one in tasks] == [2, 1]

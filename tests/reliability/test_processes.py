@@ -31,7 +31,7 @@ from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
 from segment.pipeline.worker import load_worker
-from segment.pipeline.worker_memory import worker_bytes
+from segment.pipeline.worker_memory import WorkerBytes, worker_bytes
 from segment.runs.driver import task_and_plan
 from segment.runs.forecast import forecast
 from segment.store import inflight
@@ -258,7 +258,9 @@ def test_workers_share_the_cpus_and_the_memory(
     asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, weights, plan = asked
-    each = PROCESS_MEMORY + (worker_bytes(task, weights, plan) or 0)
+    found = worker_bytes(task, weights, plan)
+    assert found is not None
+    each = PROCESS_MEMORY + found.work
     memory = [1 << 50]
     monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, memory[0]))
     monkeypatch.setattr("segment.engines.local.available_cpus", lambda: 12)
@@ -276,6 +278,22 @@ def test_workers_share_the_cpus_and_the_memory(
     assert LocalEngine(6).processes(*asked) == 1
 
 
+def test_loading_limits_the_processes_only_as_far_as_all_load_at_once(
+    asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[WorkerBytes | None] = [WorkerBytes(2000, 1000), WorkerBytes(4500, 1000), None]
+    told = iter(found)
+    monkeypatch.setattr("segment.engines.local.PROCESS_MEMORY", 0)
+    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 10_000))
+    monkeypatch.setattr("segment.engines.local.worker_bytes", lambda *_: next(told))
+    engines = [LocalEngine(6) for _ in found]
+    assert [engine.processes(*asked) for engine in engines[:2]] == [4, 2]
+    assert [engine.process_memory(*asked) for engine in engines] == [2000, 4500, None]
+    assert engines[2].process_memory(*asked) is None  # it is not looked for again
+    with pytest.raises(StopIteration):
+        next(told)
+
+
 def test_a_forecast_reads_the_graph_once(asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read in the driver while worker processes wait for the model."""
     read: list[object] = []
@@ -285,7 +303,7 @@ def test_a_forecast_reads_the_graph_once(asked: tuple[Task, Weights, Plan], monk
     task, weights, plan = asked
     found = forecast(task, weights, plan, LocalEngine())
     assert len(read) == 1
-    assert found.memory == PROCESS_MEMORY + (worker_bytes(task, weights, plan) or 0)
+    assert found.memory == PROCESS_MEMORY + max(worker_bytes(task, weights, plan) or (0,))
 
 
 def test_where_memory_is_short_fewer_work_and_that_is_told(
