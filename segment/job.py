@@ -297,8 +297,8 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
         words = f"no job file at {shown(reference)}: `segment run --print-job` prints one"
         raise UsageError(with_hint(words, to_url(reference)))
     values = parse_toml(data, shown(reference))
-    if "classes" in values:
-        raise UsageError(f"{shown(reference)} is a model card, and --job takes a job file: give it with --model")
+    if "classes" in values and "model" not in values:
+        raise UsageError(f"{shown(reference)} is no job file but a model card: give it with --model")
     return values
 
 

@@ -283,8 +283,8 @@ def parse_card(text: str | bytes, where: str = "model card", base: str | None = 
             URL with a secret.
     """
     values = parse_toml(text, where)
-    if "model" in values:
-        raise UsageError(f"{where} is a job file, which names a card: give it with --job")
+    if "model" in values and "classes" not in values:
+        raise UsageError(f"{where} is a job file, as `segment run --job` takes")
     try:
         card = ModelCard.model_validate(values)
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """Messages for validation errors of job files and model cards: the key, the expected value, the value found."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -35,8 +36,18 @@ def parse_toml(data: str | bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise UsageError(f"{where} is not UTF-8 text") from None
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits
-        quotes = ". Text stands in quotes" if str(error).startswith("Invalid value") else ""
-        raise UsageError(f"{where} is not TOML: {error}{quotes}") from None
+        raise UsageError(f"{where} is not TOML: {error}{_advice(text, str(error))}") from None
+
+
+def _advice(text: str, error: str) -> str:
+    """Return how to mend a value that is none."""
+    if not (place := re.match(r"Invalid value \(at line (\d+), column (\d+)\)", error)):
+        return ""
+    line, column = map(int, place.groups())
+    word = re.match(r"\w*", text.split("\n")[line - 1][column - 1 :])
+    if word is None or not word[0][:1].isalpha() or word[0].lower() in ("nan", "inf", "none", "null"):
+        return ""
+    return ". It has small letters: true, false" if word[0].lower() in ("true", "false") else ". Text stands in quotes"
 
 
 def _holds_large_number(value: object) -> bool:

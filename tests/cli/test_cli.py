@@ -430,13 +430,13 @@ def test_an_unknown_key_in_a_job_file_names_the_nearest(segment: Call, place: Pl
 
 def test_job_file_and_card_are_told_apart(segment: Call, place: Place) -> None:
     called = segment("run", "--job", str(place.card_path))
-    words = "is a model card, and --job takes a job file: give it with --model"
+    words = "is no job file but a model card: give it with --model"
     assert (called.code, called.err) == (2, f"error: {place.card_path} {words}\n")
     file = place.folder / "job.toml"
     file.write_text(job_to_toml(place.job()))
     called = segment(*place.flags(model=str(file)))
     assert (called.code, called.err) == (
-        2, f"error: model card {file} is a job file, which names a card: give it with --job\n"
+        2, f"error: model card {file} is a job file, as `segment run --job` takes\n"
     )  # fmt: skip
 
 
@@ -454,7 +454,10 @@ def test_the_known_keys_of_a_job_are_listed_once(segment: Call, place: Place) ->
     ("text", "message"),
     [
         ("input = ", "is not TOML: "),
-        ("input = photos", "is not TOML: Invalid value (at line 1, column 9). Text stands in quotes"),
+        ("input = photos", "is not TOML: Invalid value (at line 1, column 9). Text stands in quotes\n"),
+        ("flag = True", "is not TOML: Invalid value (at line 1, column 8). It has small letters: true, false\n"),
+        ("share = .5", "is not TOML: Invalid value (at line 1, column 9)\n"),
+        ("share = None", "is not TOML: Invalid value (at line 1, column 9)\n"),
         (b"\xff", "is not UTF-8 text"),
     ],
 )

@@ -79,3 +79,20 @@ def test_weights_of_another_model_than_a_built_in_card_s_are_told_as_such() -> N
     assert said.endswith(f": input.height = 8 and input.width = 8?{advice}")
     own = card.model_copy(update={"description": "mine"})
     assert message(lambda: open_session(own, graph, ORT)) == said.removesuffix(advice)
+
+
+def test_scores_that_are_no_numbers_are_not_blamed_on_another_model() -> None:
+    card = load_card("demo-streets")
+    height, width, classes = card.input.height, card.input.width, len(card.classes)
+    nodes = [
+        helper.make_node("ReduceMin", ["x"], ["least"], axes=[1]),
+        helper.make_node("Concat", ["least"] * classes, ["all"], axis=1),
+        helper.make_node("Sub", ["all", "all"], ["zeros"]),
+        helper.make_node("Div", ["zeros", "zeros"], ["y"]),
+    ]
+    graph = tiny(nodes, [("x", (1, 3, height, width))], [("y", (1, classes, height, width))])
+    said = message(
+        lambda: open_session(card, as_weights(graph), ORT).predict(np.zeros((1, height, width, 3), np.uint8))
+    )
+    assert "do not match" in said
+    assert "another model" not in said

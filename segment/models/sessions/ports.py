@@ -111,11 +111,16 @@ def is_identity(card: ModelCard) -> bool:
 
 
 def refuse(card: ModelCard, what: str) -> NoReturn:
-    """Raise the ModelError for a card and a graph that do not match."""
+    """Raise the ModelError for ports of a graph that are not as the card says."""
     if is_built_in(card):
         what += "" if what.endswith("?") else "."
         what += " Or are the weights of another model? `segment models draft` drafts its card"
-    raise ModelError(f"model card '{card.name}' and its graph do not match: {what}")
+    raise refusal(card, what)
+
+
+def refusal(card: ModelCard, what: str) -> ModelError:
+    """Return the error of a card and a graph that do not match, whatever the ports are."""
+    return ModelError(f"model card '{card.name}' and its graph do not match: {what}")
 
 
 def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port]) -> int:

@@ -11,7 +11,7 @@ from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.card_output import ONE_CHANNEL
 from segment.models.sessions.base import Masks, first_line
-from segment.models.sessions.ports import refuse
+from segment.models.sessions.ports import refusal, refuse
 
 # Maps one image, `uint8[1, H, W, 3]`, to the graph's own output, `float32` of any shape. Loads the graph at each call.
 RawRun = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -65,7 +65,7 @@ class SanityCheck:
             return
         pictures = random_images(2, *image.shape)
         if set(self._segment(pictures).faults.items()) == {(0, code), (1, code)}:
-            refuse(self._card, self._fault_message(code, image))
+            raise refusal(self._card, self._fault_message(code, image))
 
     def _fault_message(self, code: str, image: NDArray[np.uint8]) -> str:
         where = "in the first image and in random images"
@@ -156,7 +156,8 @@ def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:
     except ModelError:
         raise
     except Exception as error:  # each runtime has its own types
-        refuse(card, f"the shape of the graph's output is unknown before a run, and the run fails: {first_line(error)}")
+        words = f"the shape of the graph's output is unknown before a run, and the run fails: {first_line(error)}"
+        raise refusal(card, words) from error
 
 
 def random_images(count: int, height: int, width: int, planes: int = 3) -> NDArray[np.uint8]:
