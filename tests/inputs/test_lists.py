@@ -70,6 +70,7 @@ BOTH = [("i/a.png", "l/a.png"), ("i/b c.png", "l/b c.png"), ("i/d.png", None)]
         ("l.txt", "i/a.png\tl/a.png\r\ni/b c.png\tl/b c.png\r\ni/d.png"),
         ("l.txt", "\ufeff./i/a.png   l/../l/a.png  \n'i/b c.png' l/b\" \"c.png\ni/d.png\n"),
         ("l.csv", "i/a.png,l/a.png\ni/b c.png,l/b c.png\ni/d.png\n"),
+        ("l.csv", "i/a.png,l/a.png,,\ni/b c.png,l/b c.png,,\ni/d.png,,,\n"),
         ("l.csv", 'image,label\ni/a.png,l/a.png\n"i/b c.png", "l/b c.png"\n\ni/d.png,\n'),
         ("l.csv", "split,Mask, FILENAME\nx,l/a.png,i/a.png\nx,l/b c.png,i/b c.png\nx,,i/d.png\n"),
         (

@@ -163,8 +163,8 @@ class _Table:
     def guessed_image(self, options: InputOptions) -> str:
         """Return the image column by its name; of several the most certain one."""
         found = [column for column in self.of_role("image") if column not in (options.label_column, options.id_column)]
-        if self.rows.positional and len(self.rows.names) > len(_POSITIONS):
-            wide = next(row for row in self.rows.each if str(len(_POSITIONS) + 1) in row.cells)
+        further = str(len(_POSITIONS) + 1)  # the name of a column without a header; lines may end with a comma
+        if self.rows.positional and (wide := next((row for row in self.rows.each if further in row.cells), None)):
             raise UsageError(
                 f"{self.name}, line {wide.number} has {len(wide.cells)} fields; expected {len(_POSITIONS)}: image, "
                 "label and id. For a wider list without a header, give the column numbers: --image-column 1, "
