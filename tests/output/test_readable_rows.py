@@ -81,6 +81,7 @@ def fewer_classes(rows: Rows) -> None:
 COLUMNS: dict[str, Change] = {
     "counts, twice": lambda table: table.append_column(table.schema.field("confusion"), table["confusion"]),
     "no boundaries": lambda table: table.drop_columns(["boundary"]),
+    "no confidence": lambda table: table.drop_columns(["mean_confidence"]),
     "no confidence of classes": lambda table: table.drop_columns(["class_confidence"]),
     "no metadata": lambda table: table.drop_columns(["meta"]),
     "boundaries as text": with_column("boundary", lambda n: pa.array(["x"] * n)),
