@@ -155,7 +155,8 @@ def test_every_reader_refuses_another_number_of_rows_than_planned(
     pq.write_table(pq.ParquetFile(file).read().take(pa.array(rows)), file)
     asked = {
         "report": [], "score": ["--resamples", "10"], "label-errors": [], "compare": [str(done.output)],
-        "export": [str(tmp_path / "exported"), "--format", "png"], "overlay": ["--to", str(tmp_path / "o"), "--sample", "4"],
+        "export": [str(tmp_path / "exported"), "--format", "png"],
+        "overlay": ["--to", str(tmp_path / "o"), "--sample", "4"],
     }  # fmt: skip
     for command, flags in asked.items():
         told = segment(command, str(output), *flags)

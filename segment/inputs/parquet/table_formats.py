@@ -55,7 +55,8 @@ def current_files(
         if current is None:
             findings.warnings.append(
                 f"{shown(table)} is a Delta table whose log is damaged, incomplete, too large or in an unknown form: "
-                f"all of its {count(len(own), 'Parquet file')} are read, including those that its current version does not hold"
+                f"all of its {count(len(own), 'Parquet file')} are read, including those that its current version "
+                "does not hold"
             )
             continue
         if any(url.endswith(".json") for url in listed):  # otherwise the input is a part of the table
