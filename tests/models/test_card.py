@@ -9,8 +9,8 @@ import segment
 from segment.errors import StoreError, UsageError
 from segment.images.labels import LabelDecoder
 from segment.models.card import ModelCard, built_in_cards, load_card, parse_card
-from segment.models.validation import parse_toml
 from segment.models.classes import Classes
+from segment.models.validation import parse_toml
 from segment.output.identity import fingerprint_of, identity_of
 from segment.report.cards import print_card
 from segment.store.client import Store
