@@ -15,7 +15,7 @@ _SECRET = "storage_options"  # messages omit its values
 _LONGEST = 60  # characters; messages omit longer values
 _TYPES = {"string": "text", "boolean": "true or false", "array": "a list", "object": "a table", "null": ""}
 _Schema = dict[str, Any]
-_MOST_BITS = 63  # of a whole number of TOML, beside its sign
+_BEYOND = 1 << 63  # whole numbers of TOML are below it, and not below its negative
 _MOST_DOTS = 200  # in a line of TOML: the time for a key of many parts grows with their square
 
 Prefix = Annotated[str, BeforeValidator(check_prefix)]  # of URLs, or a local folder
@@ -56,7 +56,7 @@ def _holds_large_number(value: object) -> bool:
         value = list(value.values())
     if isinstance(value, list):
         return any(map(_holds_large_number, value))
-    return isinstance(value, int) and value.bit_length() > _MOST_BITS
+    return isinstance(value, int) and not -_BEYOND <= value < _BEYOND
 
 
 def validation_message(error: ValidationError, model: type[BaseModel]) -> str:

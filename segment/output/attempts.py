@@ -52,6 +52,7 @@ TIMINGS_SCHEMA = pa.schema(
         ("precision", pa.string()),
     ]
 )
+_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)  # only its parent, which may never look, still sees it
 _ROWS_PER_BATCH = 4096  # rows kept as Python objects before they are converted to Arrow
 
 
@@ -71,15 +72,19 @@ class Attempt:
 
     @property
     def goes_on(self) -> bool | None:
-        """Whether its driver lives; None if that cannot be told, as of another machine or container."""
+        """Whether its driver lives; None if that cannot be told, as of another machine, container or user."""
         if self.ended:
             return False
         if any(self.facts.get(key) != value for key, value in _here().items()):
             return None
         try:  # the number of a process that is gone may be another one's by now
             process = psutil.Process(self.facts["pid"])
-            if not self._is_of(process):
+            if process.status() in _ENDED or not self._is_of(process):
                 return False
+        except psutil.AccessDenied:
+            return None
+        except psutil.NoSuchProcess as error:
+            return None if _is_hidden(error.pid) else False
         except (psutil.Error, LookupError, TypeError, ValueError):
             return False
         return None if process.pid == os.getpid() else True  # of another thread, or its end could not be written
@@ -107,6 +112,17 @@ def _here() -> dict[str, Any]:
         "boot": boot.read_text().strip() if boot.exists() else None,
         "pid_namespace": space.stat().st_ino if space.exists() else None,
     }
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process of this number that is not shown, as of another user where /proc hides them."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
 
 
 def _started(pid: int) -> int | None:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from segment.errors import SegmentError
 from segment.output.damage import read_checked
@@ -24,18 +25,25 @@ def part_tables(
     Raises SegmentError: a masks file is damaged or lost.
     """
     shards, parts = plan.table["shard"], plan.table["id"]
+    images = pc.subtract(plan.table["stop"], plan.table["start"])
 
     def read(number: int) -> tuple[int, pa.Table]:
-        return number, read_part_rows(ledger, shards[number].as_py(), parts[number].as_py(), columns)
+        shard, part, planned = (column[number].as_py() for column in (shards, parts, images))
+        return number, read_part_rows(ledger, shard, part, planned, columns)
 
     return in_order(read, numbers, name="rows", ahead=ahead)
 
 
-def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]) -> pa.Table:
-    """Read the given columns of a committed part. Raises SegmentError: its masks file is damaged or lost."""
+def read_part_rows(ledger: Ledger, shard: str, part: str, images: int, columns: Sequence[str]) -> pa.Table:
+    """Read the given columns of a committed part, of so many planned images.
+
+    Raises SegmentError: its masks file is damaged, holds another number of rows, or is lost.
+    """
 
     def read() -> pa.Table:
         table = ledger.read_rows(shard, part, columns)
+        if len(table) != images:
+            raise ValueError(f"{len(table)} rows of {images} images")
         check_readable(table)
         return table
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
+from segment.output.readable_rows import column_of
 from segment.store.names import shown
 
 _LEAST = 20  # images
@@ -60,7 +61,7 @@ def read_certainty(ledger: Ledger, plan: Plan, run: Mapping[str, Any], parts: Co
     values: list[float] = []
     least: list[CertainImage] = []
     for number, table in part_tables(ledger, plan, numbers_of(plan, parts), ["id", "mean_confidence"]):
-        pairs = zip(table["id"].to_pylist(), table["mean_confidence"].to_pylist(), strict=True)
+        pairs = zip(table["id"].to_pylist(), column_of(table, "mean_confidence").to_pylist(), strict=True)
         found = [CertainImage(shards[number], name, value) for name, value in pairs if value is not None]
         values += [image.confidence for image in found]
         least = heapq.nsmallest(_LEAST, [*least, *found], key=lambda image: image.confidence)  # stable

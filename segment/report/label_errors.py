@@ -23,7 +23,7 @@ from segment.images.codec import decode_mask
 from segment.images.regions import SMALLEST, Region, disagreements
 from segment.metrics.conventions import ratio
 from segment.output.ledger import Ledger
-from segment.output.part_rows import numbers_of, part_tables, read_part_rows
+from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 from segment.output.readable_rows import damaged
 from segment.pipeline.stages import Task
@@ -31,7 +31,7 @@ from segment.report.fitting import print_line, print_rows
 from segment.report.markdown import markdown_table
 from segment.report.percents import percent
 from segment.report.pictures import ImageView, read_view
-from segment.report.rows import Row, row_at
+from segment.report.rows import Row, row_at, row_of
 from segment.report.spreadsheet import csv_text
 from segment.scores.image_counts import count_columns, counts_of_rows
 from segment.store.background import in_order
@@ -212,8 +212,7 @@ def _of_image(ledger: Ledger, row: Row, view: ImageView, task: Task, has_maps: b
     columns = ["class_confidence", *(["confidence"] if has_maps else [])]
     stored: dict[str, Any] = {}
     if task.extra_columns.confidence:
-        table = read_part_rows(ledger, row.part.shard, row.whole, columns)
-        stored = table.slice(row.position, 1).to_pylist()[0]
+        stored = row_of(ledger, row, columns)
     sure = _decoded(stored["confidence"]["bytes"]) if stored.get("confidence") else None
     if sure is not None:
         height, width = view.mask.shape

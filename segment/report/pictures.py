@@ -16,13 +16,12 @@ from segment.inputs.parts import Sample
 from segment.models.classes import VOID, Classes
 from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask_preview
-from segment.output.part_rows import read_part_rows
 from segment.output.plan import Plan
 from segment.pipeline.large_images import open_sample
 from segment.pipeline.stages import Task
 from segment.pipeline.worker import read_planned
 from segment.report.percents import percent
-from segment.report.rows import Row, read_scores
+from segment.report.rows import Row, read_scores, row_of
 
 _SAMPLED_PARTS = 200  # enough to find good and bad images without reading a run of a million images
 _CAPTION, _CAPTION_LENGTH = 26, 40  # height in pixels, characters
@@ -62,7 +61,7 @@ def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) ->
 
     Raises SegmentError: the masks file is damaged or lost, or the row has no mask.
     """
-    found = read_part_rows(ledger, row.part.shard, row.whole, _COLUMNS).slice(row.position, 1).to_pylist()[0]
+    found = row_of(ledger, row, _COLUMNS)
     if found["mask"] is None:
         raise SegmentError(f"'{found['id']}' is an error row: it has no mask to draw")
     mask = read_mask_preview(ledger.store, ledger.output, found["mask"])

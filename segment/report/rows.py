@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +24,12 @@ class Row:
 
     Attributes:
         part: its part of the plan, narrowed to this image, so that reading it reads nothing else.
+        whole: the part of the plan itself.
         position: row in the masks file of the part.
     """
 
     part: Part
-    whole: str
+    whole: Part
     position: int
 
 
@@ -96,7 +98,7 @@ def _spread(numbers: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 def row_at(plan: Plan, number: int, position: int) -> Row:
     """Return the row at a position of a part, given by its number in the plan."""
     (part,) = plan.between(number, number + 1)
-    return Row(part.alone(position), part.id, position)
+    return Row(part.alone(position), part, position)
 
 
 def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: int | None = None) -> ImageScores:
@@ -139,7 +141,13 @@ def id_of(ledger: Ledger, row: Row) -> str:
     """Return the id of an image: from the plan, or, for Parquet input, from the rows of its part."""
     if row.part.members:
         return row.part.members[0].id
-    return str(read_part_rows(ledger, row.part.shard, row.whole, ["id"])["id"][row.position].as_py())
+    return str(row_of(ledger, row, ["id"])["id"])
+
+
+def row_of(ledger: Ledger, row: Row, columns: Sequence[str]) -> dict[str, Any]:
+    """Read the given columns of the row of an image. Raises SegmentError: the masks file is damaged or lost."""
+    table = read_part_rows(ledger, row.whole.shard, row.whole.id, len(row.whole), columns)
+    return dict(table.slice(row.position, 1).to_pylist()[0])
 
 
 def find_rows(ledger: Ledger, plan: Plan, ids: Iterable[str]) -> dict[str, list[Row]]:

@@ -239,7 +239,7 @@ class _Reader:
     def _part_reader(side: Side, columns: list[str]) -> Callable[[int], pa.Table]:
         def read(number: int) -> pa.Table:
             (part,) = side.plan.between(number, number + 1)
-            rows = read_part_rows(side.ledger, part.shard, part.id, columns)
+            rows = read_part_rows(side.ledger, part.shard, part.id, len(part), columns)
             etags = [member.image.etag or None for member in part.members] or [None] * len(rows)
             return rows.append_column("etag", pa.array(etags, pa.string()))
 

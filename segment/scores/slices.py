@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from segment.errors import UsageError, did_you_mean
@@ -23,7 +22,7 @@ _MOST_NUMBERS = 50  # slices of numbers, which bounds can divide into fewer
 _MEGAPIXELS = (0.25, 1, 4, 16)  # bounds of slices by size
 _BRIGHTNESS = "50,100,150,200"  # bounds of slices by brightness
 _SHARES = (0.01, 0.1)  # bounds of slices by share of a class
-_WHOLE = r"^([-+]?(?:0|[1-9]\d*))\.0+$"  # of RE2: a whole number with zeros behind the point
+_WHOLE = re.compile(r"([-+]?[1-9][0-9]*|[-+]?(0))(\.0+)?")  # a whole number, with or without zeros behind the point
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -155,7 +154,8 @@ class _Values:
     def __init__(self, by: str, kept: str | None) -> None:
         self._by, self._kept = by, kept
         self._texts = _texts(by, kept, "by")
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}  # by what the texts of a slice have in common
+        self._names: dict[str, str] = {}  # of slices, by the same
         self._first_id: str | None = None
 
     def __len__(self) -> int:
@@ -165,10 +165,20 @@ class _Values:
         if self._first_id is None and len(counts):
             self._first_id = shown(counts.ids[0].as_py())
         encoded = self._texts(counts).dictionary_encode()
-        numbers = [self._numbers.setdefault(value, len(self._numbers)) for value in encoded.dictionary.to_pylist()]
+        numbers = [self._number_of(text) for text in encoded.dictionary.to_pylist()]
         if len(self._numbers) > _MOST:
             self._refuse_so_many(f"more than {_MOST:,}", f"slices are {_MOST:,} at most")
         return np.asarray(np.array([*numbers, -1])[np.asarray(encoded.indices.fill_null(len(numbers)))], np.intp)
+
+    def _number_of(self, text: str) -> int:
+        """Return the number of the slice of a text, which it names unless another spelling of its number is there."""
+        value = _value_of(text) if self._kept else text
+        if self._names.setdefault(value, text) != text:
+            self._names[value] = value
+        return self._numbers.setdefault(value, len(self._numbers))
+
+    def _ranked(self) -> list[tuple[str, int]]:
+        return _ranked({self._names[value]: number for value, number in self._numbers.items()})
 
     def in_order(self) -> list[tuple[str, int]]:
         if not self._numbers:
@@ -180,10 +190,10 @@ class _Values:
             raise UsageError(f"by = {self._by!r}: {what}")
         if self._kept and _are_numbers(self._numbers) and len(self._numbers) > _MOST_NUMBERS:
             self._refuse_so_many(f"{len(self._numbers):,}", "numbers want bounds")
-        return _ranked(self._numbers)
+        return self._ranked()
 
     def _refuse_so_many(self, number: str, why: str) -> None:
-        values = [value for value, _ in _ranked(self._numbers)]
+        values = [value for value, _ in self._ranked()]
         if self._kept and _are_numbers(values):
             distinct = list({float(value): value for value in values}.values())
             thirds = ",".join(distinct[len(distinct) * third // 3] for third in (1, 2))
@@ -228,19 +238,26 @@ class Groups:
             first = shown(counts.ids[int(np.flatnonzero(np.asarray(encoded.is_null()))[0])].as_py())
             what = f"image {first!r} has no value of it" if self._kept else f"the id {first!r} does not match"
             raise UsageError(f"group_by = {self._by!r}: {what}: images without a group cannot be resampled with it")
-        numbers = np.array([key_of(name) for name in encoded.dictionary.to_pylist()], np.uint64)
+        texts = encoded.dictionary.to_pylist()
+        numbers = np.array([key_of(_value_of(text) if self._kept else text) for text in texts], np.uint64)
         return np.asarray(numbers[np.asarray(encoded.indices)], np.uint64)
 
 
 def _texts(by: str, kept: str | None, option: str) -> Callable[[ImageCounts], pa.Array]:
-    """Return what reads a text of each image, null where there is none: kept metadata, or something of its id.
-
-    A whole number is one value however it is written: where a column has gaps, pandas writes `1.0` for 1.
-    """
+    """Return what reads a text of each image, null where there is none: kept metadata, or something of its id."""
     if kept:
-        return lambda counts: pc.replace_substring_regex(counts.meta[kept].combine_chunks(), _WHOLE, r"\1")
+        return lambda counts: counts.meta[kept].combine_chunks()
     value = _reader(by, option)
     return lambda counts: pa.array(map(value, counts.ids.to_pylist()), pa.string())
+
+
+def _value_of(text: str) -> str:
+    """Return what all spellings of a whole number have in common: where a column has gaps, pandas writes `1.0` for 1.
+
+    Other texts are returned as they are: `01` and `1.0.0` are no numbers.
+    """
+    whole = _WHOLE.fullmatch(text)
+    return (whole[2] or whole[1]) if whole else text
 
 
 def _reader(by: str, option: str) -> Callable[[str], str | None]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segment.errors import StoreError, TooManyBytes, UsageError
+from segment.errors import StoreError, UsageError
 from segment.inputs.discover import discover
 from segment.inputs.discovery import Discovery
 from segment.inputs.parquet import table_formats
@@ -66,7 +66,7 @@ def unfollowed(table: Path) -> bool:
     """Return whether all files of a table are read, with a warning."""
     found = find(table)
     there = sorted(file.relative_to(table).as_posix() for file in table.rglob("[a-z]*.parquet"))
-    (warning,) = [line for line in found.warnings if "whose log is damaged, incomplete or in an unknown form" in line]
+    (warning,) = [line for line in found.warnings if "is damaged, incomplete, too large or in an unknown form" in line]
     return files(found, table) == there and f"all of its {len(there)} Parquet files are read" in warning
 
 
@@ -204,13 +204,23 @@ def test_logs_and_metadata_are_read_within_their_bounds(tmp_path: Path, monkeypa
     """A quarter of a gigabyte of brackets would be 7 GB of Python's lists."""
     table = delta(tmp_path / "t")
     monkeypatch.setattr(table_formats, "_MOST_COMMIT", 100)
-    with pytest.raises(TooManyBytes, match=r"\.json: it has more than 100 bytes"):
-        find(table)
+    assert "a Delta table whose log is damaged, incomplete" in "".join(find(table).warnings)
     write(tmp_path / "i" / "a.parquet")
     iceberg(tmp_path / "i", "v1", 1)
-    monkeypatch.setattr(table_formats, "MOST_JSON", 100)
-    with pytest.raises(TooManyBytes, match=r"v1\.metadata\.json: it has more than 100 bytes"):
-        find(tmp_path / "i")
+    monkeypatch.setattr(table_formats, "_MOST_METADATA", 100)
+    told = refusal(tmp_path / "i")
+    assert "v1.metadata.json: it has more than 100 bytes. Write the table's current version as plain" in told
+
+
+def test_an_iceberg_table_of_many_snapshots_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet")
+    iceberg(tmp_path, "v1", 1)
+    metadata = tmp_path / "metadata" / "v1.metadata.json"
+    held = json.loads(metadata.read_text())
+    old = [{"snapshot-id": number, "manifest-list": "m" * 500} for number in range(10, 32_000)]
+    metadata.write_text(json.dumps({**held, "snapshots": [*old, *held["snapshots"]]}))
+    assert metadata.stat().st_size > 16 << 20
+    assert find(tmp_path).images == 1
 
 
 def test_a_log_that_is_cleaned_while_it_is_read(tmp_path: Path) -> None:

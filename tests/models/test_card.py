@@ -10,6 +10,7 @@ from segment.errors import StoreError, UsageError
 from segment.images.labels import LabelDecoder
 from segment.models.card import ModelCard, built_in_cards, load_card, parse_card
 from segment.models.classes import Classes
+from segment.models.validation import parse_toml
 from segment.output.identity import fingerprint_of, identity_of
 from segment.report.cards import print_card
 from segment.store.client import Store
@@ -248,6 +249,14 @@ def test_toml_that_is_too_much_is_refused_at_once(text: str) -> None:
         UsageError, match=r"is not TOML: .*(recursion|digits)|has a (line with more than 200 dots|whole number)"
     ):
         parse_card(text)
+
+
+def test_whole_numbers_of_toml_have_64_bits() -> None:
+    least, most = -(1 << 63), (1 << 63) - 1
+    assert parse_toml(f"a = {least}\nb = {most}", "it") == {"a": least, "b": most}
+    for beyond in (least - 1, most + 1):
+        with pytest.raises(UsageError, match="it has a whole number beyond 64 bits"):
+            parse_toml(f"a = [{{b = {beyond}}}]", "it")
 
 
 def test_a_card_that_says_nothing_is_scored_as_most_tools_score() -> None:

@@ -71,6 +71,47 @@ def test_what_goes_on_is_told_by_its_process(tmp_path: Path, sleeper: int, gone:
     assert found == {**expected, ended: False}
 
 
+def test_a_driver_that_nobody_waits_for_is_gone(tmp_path: Path) -> None:
+    """As in a container whose first process waits for no child."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    ledger = Ledger(Store(), f"file://{tmp_path}")
+    started = _started(process.pid)
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    attempt(ledger, pid=process.pid, started=started)
+    attempt(ledger, pid=process.pid)
+    assert [one.goes_on for one in read_attempts(ledger)] == [False, False]
+    process.wait()
+
+
+def test_a_driver_of_another_user_is_not_taken_for_dead(
+    tmp_path: Path, sleeper: int, gone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where /proc hides the processes of others (hidepid) only a signal tells that there is one of its number."""
+    place = Place(tmp_path)
+    place.add("a.png", 1)
+    place.run()
+    for file in place.output.rglob("*.parquet"):
+        file.unlink()
+    (place.output / "_SUCCESS").unlink()
+    (record,) = (place.output / "runs").iterdir()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    def deny(process: psutil.Process) -> str:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(os, "kill", refuse)
+    monkeypatch.setattr(psutil.Process, "status", deny)
+    for pid in (gone, sleeper):
+        record.write_text(json.dumps({**json.loads(record.read_text()), "pid": pid}))
+        (one,) = read_attempts(Ledger(Store(), f"file://{place.output}"))
+        assert one.goes_on is None
+        with pytest.raises(UsageError, match=r"another run is starting at .*, or was killed"):
+            place.run(mask_size="model")
+
+
 def test_a_clock_that_is_set_makes_no_driver_another_process(
     tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

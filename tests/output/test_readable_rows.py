@@ -81,6 +81,7 @@ def fewer_classes(rows: Rows) -> None:
 COLUMNS: dict[str, Change] = {
     "counts, twice": lambda table: table.append_column(table.schema.field("confusion"), table["confusion"]),
     "no boundaries": lambda table: table.drop_columns(["boundary"]),
+    "no confidence": lambda table: table.drop_columns(["mean_confidence"]),
     "no confidence of classes": lambda table: table.drop_columns(["class_confidence"]),
     "no metadata": lambda table: table.drop_columns(["meta"]),
     "boundaries as text": with_column("boundary", lambda n: pa.array(["x"] * n)),
@@ -142,3 +143,21 @@ def test_no_reader_ends_in_a_traceback(done: Place, tmp_path: Path, segment: Cal
     assert set(codes.values()) <= {0, 1, 2}
     assert any(codes.values()) or way in UNREAD
     assert segment("audit", str(output), "--deep").code == 1
+
+
+@pytest.mark.parametrize("rows", [[0], [0, 1, 1]])
+def test_every_reader_refuses_another_number_of_rows_than_planned(
+    done: Place, tmp_path: Path, segment: Call, rows: list[int]
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(done.output, output)
+    file = masks_files(output)[0]
+    pq.write_table(pq.ParquetFile(file).read().take(pa.array(rows)), file)
+    asked = {
+        "report": [], "score": ["--resamples", "10"], "label-errors": [], "compare": [str(done.output)],
+        "export": [str(tmp_path / "exported"), "--format", "png"],
+        "overlay": ["--to", str(tmp_path / "o"), "--sample", "4"],
+    }  # fmt: skip
+    for command, flags in asked.items():
+        told = segment(command, str(output), *flags)
+        assert (told.code, "is damaged: delete it, and the same `segment run`" in told.err) == (1, True), command

@@ -108,9 +108,9 @@ def test_masks_are_read_once_and_a_few_parts_at_a_time(write: Write, monkeypatch
     read: list[tuple[str, str]] = []
     original = mask_pairs.read_part_rows
 
-    def counted(ledger: Any, shard: str, part: str, columns: list[str]) -> Any:
+    def counted(ledger: Any, shard: str, part: str, images: int, columns: list[str]) -> Any:
         read.append((ledger.output, part))
-        return original(ledger, shard, part, columns)
+        return original(ledger, shard, part, images, columns)
 
     monkeypatch.setattr(mask_pairs, "read_part_rows", counted)
     a, b = write(made(ONES)), write(made(OTHERS))

@@ -356,10 +356,15 @@ def test_slices_by_folder_and_pattern() -> None:
 
 
 def test_a_whole_number_is_one_value_however_it_is_written() -> None:
-    """Where a column has gaps pandas writes 1.0 for 1; `01` and `1.0.0` are no numbers, and other values."""
+    """Where a column has gaps pandas writes 1.0 for 1; `01` and `1.0.0` are no numbers, and other values.
+
+    A value that is written in one way is named as it is written, such as a version.
+    """
     for texts, values, of_image in (
-        (["1.0", "2", "1", "-3.00"], ["-3", "1", "2"], [1, 2, 1, 0]),
-        (["01", "1.0.0", "1.0", "1.5"], ["01", "1", "1.0.0", "1.5"], [0, 2, 1, 3]),
+        (["1.0", "2", "1", "-3.00"], ["-3.00", "1", "2"], [1, 2, 1, 0]),
+        (["-0.0", "0", "7.00", "7.00"], ["0", "7.00"], [0, 0, 1, 1]),
+        (["2.1", "1.0", "2.0", "1.0"], ["1.0", "2.0", "2.1"], [2, 0, 1, 0]),
+        (["01", "1.0.0", "1.0", "1.5"], ["01", "1.0", "1.0.0", "1.5"], [0, 2, 1, 3]),
     ):
         counts = replace(with_ids(IDS), meta={"lane": pa.chunked_array([texts[:3], texts[3:]])})
         assert divided(counts, "lane") == (values, of_image)

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from segment.errors import StoreError, UsageError
+from segment.errors import StoreError, TooManyBytes, UsageError
 from segment.inputs.findings import Findings
 from segment.inputs.parquet.bounded_reads import BoundedFile, read_row_group
 from segment.store.bounds import MOST_JSON
@@ -20,12 +20,14 @@ from segment.store.urls import join_url, parent_url, relative_url
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _METADATA = re.compile(r"(?:v(\d{1,20})|(\d{1,20})-[0-9a-f-]+)\.metadata\.json")
-# Raised for a damaged log. FileNotFoundError: a clean-up has deleted a file of the log since it was listed.
+# Raised for a log that is damaged or beyond its bound. FileNotFoundError: a clean-up has deleted a file of it since it
+# was listed.
 _LOG_DAMAGE = (
     pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, FileNotFoundError,
-    RecursionError,
+    RecursionError, TooManyBytes,
 )  # fmt: skip
 _MOST_COMMIT = 256 << 20  # bytes of a commit, whose lines are MOST_JSON at most
+_MOST_METADATA = 64 << 20  # bytes of the metadata of an Iceberg table, which lists each snapshot that it keeps
 _MOST_CHECKPOINT = 1 << 30  # bytes of a row group of a checkpoint, unpacked
 _ROWS = 4096  # of a checkpoint that are Python objects at once
 _EXPORT = "Write the table's current version as plain Parquet files and name these"
@@ -52,8 +54,9 @@ def current_files(
         current = _delta_files(table, log, store)
         if current is None:
             findings.warnings.append(
-                f"{shown(table)} is a Delta table whose log is damaged, incomplete or in an unknown form: all of its "
-                f"{count(len(own), 'Parquet file')} are read, including those that its current version does not hold"
+                f"{shown(table)} is a Delta table whose log is damaged, incomplete, too large or in an unknown form: "
+                f"all of its {count(len(own), 'Parquet file')} are read, including those that its current version "
+                "does not hold"
             )
             continue
         if any(url.endswith(".json") for url in listed):  # otherwise the input is a part of the table
@@ -206,7 +209,9 @@ def _refuse_iceberg(entries: Sequence[Entry], everything: Mapping[str, Entry], s
     for table, (_, url) in latest.items():
         there = sum(entry.url.startswith(f"{table}/") for entry in entries)
         try:
-            held, deletes = _iceberg_files(store.read(url, most=MOST_JSON))
+            held, deletes = _iceberg_files(store.read(url, most=_MOST_METADATA))
+        except TooManyBytes as error:
+            raise UsageError(f"{shown(table)} is an Iceberg table: {error}. {_EXPORT}") from None
         except _LOG_DAMAGE:
             raise UsageError(f"{shown(url)} is no valid metadata of an Iceberg table. {_EXPORT}") from None
         if held != there or deletes:
