@@ -150,7 +150,7 @@ def test_a_new_field_of_the_job_is_a_flag_a_key_a_help_text_and_a_check(tmp_path
     ), printed.stderr
     wrong = segment("run --job job.toml --attempts=-1 --order rando")
     assert wrong.returncode == 2
-    assert "attempts: expected a whole number from 0 up, not -1\n" in wrong.stderr
+    assert "attempts: expected a whole number from 0 up, not '-1'\n" in wrong.stderr
     assert "order: expected 'listed' or 'random', not 'rando'. Did you mean 'random'?" in wrong.stderr
 
 
@@ -308,6 +308,8 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
         ("run in out -m 'my model.onnx'", "`segment models draft 'my model.onnx' --to my-card.toml` drafts one"),
         ("run in out -m net.bin", "net.bin is a model, and --model takes its card"),
         ("run in out -m net.bin", "`segment models draft net.xml --to my-card.toml` drafts one"),
+        ("help", "error: segment: there is no command 'help'. `segment --help` lists the commands.\nUsage: "),
+        ("models help", "there is no command 'help'. `segment models --help` lists the commands.\nUsage: "),
         ("rnu in", "there is no command 'rnu'. Did you mean 'run'?"),
         ("models my-card", "there is no command 'my-card'. `segment models show my-card` prints a card."),
         ("quantize", "error: segment quantize: WEIGHTS, --calibrate and --output are missing\n"),
