@@ -30,6 +30,10 @@ class ModelError(UsageError):
     """The model card, its weights and its graph do not match."""
 
 
+class NotAModel(ModelError):
+    """Bytes that are no model of their format, as what reads them says; it does not know of which file they are."""
+
+
 class BadReference(UsageError):
     """A path or URL that cannot name an object: an invalid character or an unknown protocol."""
 

@@ -560,7 +560,7 @@ def test_weights_that_do_not_fit_the_card(tmp_path: Path) -> None:
     assert "blocks" in refusal(place, SegmentError)
     place.weights_path.write_bytes(b"no model")
     message = refusal(place, SegmentError, output=str(tmp_path / "other"))
-    assert message == "the weights are not an ONNX model: the bytes cannot be parsed"
+    assert message == f"weights {place.weights_path}: this is not an ONNX model: the bytes cannot be parsed"
     assert not list(tmp_path.glob("*/masks"))
 
 
@@ -578,6 +578,12 @@ def test_an_output_that_is_a_file(tmp_path: Path) -> None:
     assert place.output.read_text() == "mine"
     words = f"the output {place.output}/a/b: {place.output} is a file, not a folder"
     assert refusal(place, UsageError, output=f"{place.output}/a/b") == words
+
+
+def test_an_output_where_no_folder_can_be_made(tmp_path: Path) -> None:
+    message = refusal(sound_place(tmp_path), StoreError, output="/proc/nowhere/out")
+    assert message.startswith("/proc/nowhere/out cannot take the output of a run: could not write ")
+    assert message.endswith("its folder cannot be created: /proc is of a file system that takes no new folders")
 
 
 def test_an_output_that_holds_the_input(tmp_path: Path) -> None:

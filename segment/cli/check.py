@@ -37,7 +37,7 @@ def check(
     from segment.readings.verdict import check_in_words
 
     job = job_of(flags, "segment check", output="memory://segment-check")
-    told = call_apart(check_in_words, job, images, note=lambda line: say(f"note: {line}", err=True))
+    told = call_apart(check_in_words, job, images, note=lambda line: say(line, err=True))
     for line in told.table:
         say(line, fits=True)
     if told.no_evidence:

@@ -10,7 +10,7 @@ from segment.cli.app import StorageOptions, open_store, option
 from segment.cli.models import models_app
 from segment.cli.options import takes, values_of
 from segment.cli.streams import put, say, streams
-from segment.errors import UsageError
+from segment.errors import StoreError, UsageError
 
 _MOST_FLAGS = 12  # of one command that a message advises
 
@@ -44,7 +44,7 @@ def draft_model(
     """
     from segment.drafts.drafting import draft_card
     from segment.models.sessions.apart_process import call_apart
-    from segment.store.names import argument, shown
+    from segment.store.names import argument, shown, suffix_of
     from segment.store.urls import to_url
 
     store, label_remap = open_store(storage_option), values_of(flags, "segment models draft").get("label_remap", {})
@@ -54,10 +54,14 @@ def draft_model(
         raise UsageError("--labels are of your images: name their folder after the model")
     if label_remap and labels is None:
         raise UsageError("--label-remap says what label values mean: name the labels, too (--labels)")
+    if picture and suffix_of(picture) != ".png":
+        raise UsageError(f"--picture is a PNG, and {shown(picture)} does not say so: give a name that ends in .png")
     targets = [to_url(target) for target in (to, picture) if target]
     if len({to_url(model), *targets}) <= len(targets):
         raise UsageError("--to and --picture are files of their own, and not the model: give other names")
     for target in targets:
+        if store.is_folder(target):
+            raise UsageError(f"{shown(target)} is a folder: --to and --picture are files, so add a name")
         if not overwrite and store.exists(target):
             raise UsageError(f"{shown(target)} exists already: another name, or --overwrite")
     wanted = partial(
@@ -70,26 +74,30 @@ def draft_model(
         beside=to,
         store=store,
     )
-    found = call_apart(wanted, model, images, note=lambda line: say(f"note: {line}", err=True))
+    found = call_apart(wanted, model, images, note=lambda line: say(line, err=True))
     for remark in found.remarks:
-        say(f"note: {remark}", err=True)
+        say(remark, err=True)
     if picture:
         store.write(to_url(picture), found.picture)
-        say(f"note: picture: {shown(to_url(picture))}", err=True)
+        say(f"picture: {shown(to_url(picture))}", err=True)
     if to is None:
         put(found.text, end="")
         return
-    store.write(to_url(to), found.text.encode())
+    try:
+        store.write(to_url(to), found.text.encode())
+    except StoreError:
+        put(found.text, end="")  # it took minutes, perhaps
+        raise
     streams.work_is_done()
-    say(f"note: card: {shown(to_url(to))}", err=True)
+    say(f"card: {shown(to_url(to))}", err=True)
     given, card = argument(images or "IMAGES"), argument(to)
     if not labels:
-        say(f"note: wrong guesses are found by `segment check {given} --labels LABELS --model {card}`", err=True)
+        say(f"wrong guesses are found by `segment check {given} --labels LABELS --model {card}`", err=True)
     remaps = [f" --label-remap {argument(f'{value}={meant}')}" for value, meant in found.label_remap.items()]
     is_long = len(remaps) > _MOST_FLAGS
     scored = f" --labels {argument(labels)}{'' if is_long else ''.join(remaps)}" if labels else ""
     how = " and your label_remap in a job file" * is_long
-    say(f"note: run it by `segment run {given} OUTPUT --model {card}{scored}`{how}", err=True)
+    say(f"run it by `segment run {given} OUTPUT --model {card}{scored}`{how}", err=True)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -63,7 +63,7 @@ def quantize(
         calibrate if evaluate else None, images, method, evaluate_images, max_drop, min_agreement, force, seed
     )
     try:
-        made = quantise_job(job, asked, note=lambda line: say(f"note: {line}", err=True))
+        made = quantise_job(job, asked, note=lambda line: say(line, err=True))
     except Stopped as stopped:
         stopped.args = ("stopped; nothing was written",)
         raise

@@ -84,6 +84,8 @@ def _wrong(error: Any) -> str:
     if surplus := _TOO_MANY.fullmatch(words):
         return _too_many(surplus[1].split(" "), error.ctx.command.params)
     if command := re.fullmatch(r"(?s)there is no command '(.*)'\.", words):
+        if command[1] == "help":
+            return f"{words} `{error.ctx.command_path} --help` lists the commands."
         card = f" `segment models show {command[1]}` prints a card." if error.ctx.command.name == "models" else ""
         return words + (did_you_mean(command[1], error.ctx.command.commands) or card)
     if kind != "BadParameter" or error.param is None:

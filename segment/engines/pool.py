@@ -24,8 +24,8 @@ from segment.engines.worker_process import NEXT, Heartbeat, ProcessExit, Setup, 
 from segment.errors import SegmentError, StoreError
 from segment.inputs.parts import Part
 from segment.output.results import PartResult
+from segment.pipeline.part_results import failed
 from segment.pipeline.stall import StallTimeout
-from segment.pipeline.worker import failed
 from segment.store import inflight
 from segment.store.names import count
 

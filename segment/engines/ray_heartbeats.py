@@ -7,9 +7,9 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from segment.engines.ray_cluster import HeadLost, within
@@ -35,6 +35,7 @@ class Heartbeat:
         waiting: all its calls wait for Ray to fetch a result.
         waits: the oldest unanswered request of the process to a store.
         replaces: Ray started the process in place of one that died.
+        begun: see `Worker.begun`.
     """
 
     node: str
@@ -44,7 +45,7 @@ class Heartbeat:
     waiting: bool = False
     waits: inflight.RequestAge | None = None
     replaces: bool = False
-    begun: float = 0.0
+    begun: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -78,7 +79,7 @@ class WorkerHealth:
     loads: int
     loaded: int
     replaced: int = 0
-    begun: float = 0.0
+    begun: Mapping[str, float] = field(default_factory=dict)
 
 
 class HeartbeatMonitor:
@@ -140,7 +141,7 @@ class HeartbeatMonitor:
             loads=self._loads,
             loaded=self._loaded,
             replaced=self._replaced,
-            begun=sum(heartbeat.begun for heartbeat in alive),
+            begun=inflight.merged(heartbeat.begun for heartbeat in alive),
         )
 
 
@@ -187,7 +188,7 @@ class HeartbeatSender:
 
         context = ray.get_runtime_context()
         self.steps = steps
-        self.begun: Callable[[], float] = lambda: 0.0
+        self.begun: Callable[[], Mapping[str, float]] = dict
         self.replaces = context.get_actor_id() is not None and context.was_current_actor_reconstructed
         self._monitor = monitor
         self._key = context.get_actor_id() or uuid.uuid4().hex  # the processes of an actor follow each other

@@ -9,8 +9,9 @@ from segment.inputs.parts import Part, Sample
 from segment.output.results import PartResult
 from segment.output.tables import ImageRow
 from segment.pipeline.memory_guard import peak_memory
+from segment.pipeline.part_results import failed_or_raise, skipped
 from segment.pipeline.stages import Clock, Frames, Task, decode, encode, segment
-from segment.pipeline.worker import Worker, failed_or_raise, skipped
+from segment.pipeline.worker import Worker
 
 
 @dataclass
@@ -66,6 +67,7 @@ class StageWorker:
         try:
             if staged.frames is None:
                 staged.rows, staged.samples = self.worker.rows(staged.part, staged.samples, staged.clock), []
+                self.worker.ended(staged.part.id)
             else:
                 with staged.clock("infer"):
                     staged.frames = segment(staged.frames, session, self.task.batch_size)

@@ -17,7 +17,8 @@ from typing import Any
 from segment.engines.worker_process import GRACE_SECONDS, NEXT, Heartbeat, Setup
 from segment.errors import SegmentError, StoreError
 from segment.pipeline.memory_guard import OVER_BUDGET, guard_process
-from segment.pipeline.worker import Worker, failed_or_raise, load_worker
+from segment.pipeline.part_results import failed_or_raise
+from segment.pipeline.worker import Worker, load_worker
 from segment.process.hidden_modules import hide_pandas
 from segment.store import inflight
 from segment.store.retries import retry_log_filter
@@ -118,7 +119,7 @@ class ParentConnection:
         with suppress(OSError):
             while True:
                 steps = sum(worker.steps_done for worker in workers) + workers[0].task.store.steps
-                begun = sum(worker.begun for worker in workers)
+                begun = inflight.merged(worker.begun for worker in workers)
                 decoding = workers[0].decoding.at if len(workers) == 1 else None
                 self.send(Heartbeat(steps, inflight.oldest_request(), begun, decoding))
                 time.sleep(_HEARTBEAT_SECONDS)

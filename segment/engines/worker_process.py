@@ -16,9 +16,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.spawn import get_executable
 from typing import Any, Literal
@@ -64,13 +64,13 @@ class Heartbeat:
 
     Attributes:
         waits: the oldest unanswered request to a store.
-        begun: images of the parts in work that are done, with shares of large ones; see `Worker.begun`.
+        begun: see `Worker.begun`; of all workers of the process.
         decoding: part and index of the image that is decoded now; None if there is none, or several.
     """
 
     steps: int
     waits: inflight.RequestAge | None
-    begun: float = 0.0
+    begun: Mapping[str, float] = field(default_factory=dict)
     decoding: tuple[str, int] | None = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from segment.errors import ModelError
+from segment.errors import ModelError, NotAModel
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -55,13 +55,13 @@ def embed_external_data(graph: bytes, read: Callable[[str], bytes]) -> bytes:
 
 
 def parse_model(data: bytes) -> ModelProto:
-    """Parse the bytes of an .onnx file. Raises ModelError: the bytes cannot be parsed."""
+    """Parse the bytes of an .onnx file. Raises NotAModel: the bytes cannot be parsed."""
     import onnx  # takes half a second, and most runs do not need it
 
     try:
         return onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
-        raise ModelError("the weights are not an ONNX model: the bytes cannot be parsed") from error
+        raise NotAModel("this is not an ONNX model: the bytes cannot be parsed") from error
 
 
 def _entries(tensor: TensorProto) -> dict[str, str]:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import socket
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from segment.errors import InputChanged, ModelError, SegmentError, StoreError, StoreRefused
+from segment.errors import InputChanged, ModelError
 from segment.inputs.large_files import encoded_size
 from segment.inputs.parts import Part, Sample
 from segment.inputs.reads import read_part
-from segment.metrics import Confusion
 from segment.models.sessions import MIXED, Session, open_session, own_runtime, requirement_of, runtime_version
 from segment.models.weights import Weights
 from segment.output.ledger import Ledger
@@ -28,13 +22,11 @@ from segment.output.tables import ImageRow, write_masks
 from segment.pipeline.decoding import Decoding
 from segment.pipeline.large_images import TiledImages
 from segment.pipeline.memory_guard import peak_memory, release_freed_blocks
+from segment.pipeline.part_results import committed, failed_or_raise, skipped
 from segment.pipeline.stages import Clock, Task, decode, encode, segment
 from segment.pipeline.tiling import session_extras
 from segment.store.background import Background
 from segment.store.names import shown
-from segment.store.urls import redact_text
-
-log = logging.getLogger("segment.pipeline.worker")
 
 _Report = Callable[[PartResult], object]
 _Read = tuple[Part, Clock, list[Sample] | PartResult]
@@ -60,13 +52,14 @@ class Worker:
         self.labels = task.label_decoder()
         self._tiled = TiledImages(task, session, self.labels) if task.card.input.tiles and session else None
         self._stopped = threading.Event()
-        self.steps_done = self._images_done = 0  # for heartbeats
+        self.steps_done = 0  # for heartbeats, as `_begun`
+        self._begun: dict[str, float] = {}
         self.decoding = Decoding()
 
     @property
-    def begun(self) -> float:
-        """Images of the part in work that are segmented in tiles, of the current one its share of tiles."""
-        return self._images_done + self._tiled.share if self._tiled else 0.0
+    def begun(self) -> dict[str, float]:
+        """How many images of each part in work are segmented, by its id; of one in tiles its share of tiles."""
+        return dict(self._begun)
 
     @property
     def steps(self) -> int:
@@ -99,7 +92,7 @@ class Worker:
                     writing.result()
                     writing = None
                 if isinstance(ended, PartResult):
-                    report(ended)
+                    self._end(ended, report)
                 else:
                     writing = writer.submit(self._commit, part, *ended, clock, report)
             if writing is not None:
@@ -116,6 +109,11 @@ class Worker:
         yield [(sample.id, sample.url, sample.index) for sample in samples]
         for position in range(len(samples)) if positions is None else positions:
             yield from self.rows(part, [samples[position]], Clock())
+            self.ended(part.id)
+
+    def ended(self, part: str) -> None:
+        """Forget how many images of a part are segmented: its result is known, or another process commits it."""
+        self._begun.pop(part, None)
 
     def stop(self) -> None:
         """Let `process` end soon; may be called from another thread."""
@@ -161,19 +159,25 @@ class Worker:
         assert self.session is not None
         rows: list[ImageRow] = []
         for start in range(0, len(samples), 1 if self._tiled else self.task.batch_size):
-            self._step()
+            self._step(part, start)
             if self._tiled:
-                self._images_done, self._tiled.share = start, 0.0
-                rows.append(self._tiled.row(part, samples[start], clock, self._step))
+                step = partial(self._tile_step, self._tiled, part, start)
+                rows.append(self._tiled.row(part, samples[start], clock, step))
             else:
                 rows += self._batch(part, samples[start : start + self.task.batch_size], clock, self.session)
+        self._begun[part.id] = len(samples)
         clock.memory, clock.precision = peak_memory(), self.precision
         return rows
 
-    def _step(self) -> None:
+    def _step(self, part: Part, images: float) -> None:
+        """Note that so many images of a part are segmented."""
         if self._stopped.is_set():
             raise _Stopped
         self.steps_done += 1
+        self._begun[part.id] = images
+
+    def _tile_step(self, tiled: TiledImages, part: Part, images: int) -> None:
+        self._step(part, images + tiled.share)
 
     def _batch(self, part: Part, samples: Sequence[Sample], clock: Clock, session: Session) -> list[ImageRow]:
         with clock("decode"), self.decoding.of(part, samples):
@@ -184,7 +188,11 @@ class Worker:
             return encode(frames, self.task, self.labels)
 
     def _commit(self, part: Part, rows: Sequence[ImageRow], read_bytes: int, clock: Clock, report: _Report) -> None:
-        report(self.commit(part, rows, clock, read_bytes))
+        self._end(self.commit(part, rows, clock, read_bytes), report)
+
+    def _end(self, result: PartResult, report: _Report) -> None:
+        report(result)
+        self.ended(result.part)  # later: its images are never seen to be neither done nor begun
 
     def commit(self, part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int) -> PartResult:
         """Write a part's masks file, the one act that makes it done."""
@@ -199,7 +207,7 @@ class Worker:
                 objects = part_objects(part, rows, data) if ours else ()
         except Exception as error:
             return failed_or_raise(part, error)
-        result = _result_of(part, rows, clock, read_bytes, len(data)) if ours else skipped(part)
+        result = committed(part, rows, clock, read_bytes, len(data)) if ours else skipped(part)
         return replace(result, retries=self.task.store.take_retries(), objects=objects)
 
     def _put(self, url: str, data: bytes) -> bool:
@@ -213,18 +221,6 @@ class Worker:
             store.write(url, data)
             return True
         return store.write_if_absent(url, data) or store.read(url) == data
-
-
-def failed_or_raise(part: Part, error: Exception) -> PartResult:
-    """Return the result of a part that raised an error: of a store, of its input, or a bug, of ours or of a library.
-
-    Raises SegmentError, MemoryError: an error that does not concern this part alone.
-    """
-    if isinstance(error, (SegmentError, MemoryError)) and not isinstance(error, (StoreError, InputChanged)):
-        raise error
-    if not isinstance(error, SegmentError):
-        log.warning("part %s: %s", part.id, _reason(error))
-    return failed(part, error)
 
 
 def _next_read(reading: Future[_Read | None], writing: Future[None] | None) -> _Read | None:
@@ -252,20 +248,6 @@ def read_planned(part: Part, task: Task) -> list[Sample]:
         raise InputChanged(f"{shown(part.url)} has vanished since the run was planned: {error.strerror}") from None
 
 
-def failed(part: Part, error: Exception) -> PartResult:
-    """Return the result of a part that could not be committed.
-
-    Raises StoreRefused: the store would refuse every other part, too: the run ends.
-    """
-    if isinstance(error, StoreRefused):
-        raise error
-    return PartResult(part.id, part.shard, failure=_reason(error), input_changed=isinstance(error, InputChanged))
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, SegmentError) else redact_text(f"{type(error).__name__}: {error}")
-
-
 def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int = 1) -> Worker:
     """Load the model and return a worker.
 
@@ -287,25 +269,3 @@ def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int 
         task.card, weights, runtime, threads=threads, streams=streams, batch=task.batch_size, extras=extras
     )
     return Worker(task, session, runtime.precision)
-
-
-def skipped(part: Part) -> PartResult:
-    return PartResult(part.id, part.shard, images=len(part), skipped=True)
-
-
-def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int, written_bytes: int) -> PartResult:
-    confusions = [row.confusion.counts for row in rows if row.confusion is not None]
-    errors = [(row.error.partition(":")[0], row.error) for row in rows if row.error]
-    return PartResult(
-        part.id,
-        part.shard,
-        images=len(rows),
-        errors=dict(Counter(code for code, _ in errors)),
-        error_texts=dict(reversed(errors)),
-        remarks=dict(Counter(remark for row in rows for remark in row.remarks)),
-        labelled=sum(row.labelled for row in rows),
-        confusion=Confusion(np.sum(confusions, axis=0)) if confusions else None,
-        seconds=dict(clock.seconds), read_bytes=read_bytes, written_bytes=written_bytes,
-        host=socket.gethostname(), began=clock.began, ended=time.time(), memory=clock.memory, precision=clock.precision,
-        tiles=clock.tiles, tiles_left=clock.tiles_left, seconds_left=clock.seconds_left,
-    )  # fmt: skip

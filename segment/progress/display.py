@@ -66,7 +66,8 @@ class View:
 
 def view_of(tally: Tally) -> View:
     """Return the current view of a tally."""
-    facts = [("images", f"{tally.done:,} of {tally.images_shown}"), ("images/s", _rate(tally))]
+    begun = f" + {int(tally.begun):,}" * (tally.begun >= 1)  # segmented, not committed
+    facts = [("images", f"{tally.done:,}{begun} of {tally.images_shown}"), ("images/s", _rate(tally))]
     facts.append(("ETA", "-" if tally.eta is None else clock_time(tally.eta)))
     new = " (new)" * bool(tally.resumed)  # of this attempt's images
     facts.append(("mIoU", "-" if tally.miou is None else f"{100 * tally.miou:.2f} %{new}"))

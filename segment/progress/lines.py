@@ -220,7 +220,7 @@ def _facts(tally: Tally) -> dict[str, object]:
         "images": tally.images,
         "estimated": tally.is_estimate,
         "done": tally.done,
-        "begun": round(tally.reached - tally.done, 3),
+        "begun": round(tally.begun, 3),
         "resumed": tally.resumed,
         "errors": dict(tally.errors),
         "parts_to_retry": tally.failures,

@@ -1,12 +1,13 @@
 """The tally of a running attempt: counts, rates, remaining time and shares of stages."""
 
+import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from segment.metrics import Confusion, score
 from segment.models.card import ModelCard
@@ -16,53 +17,52 @@ from segment.store.names import count, rate
 
 NOW = 30.0  # seconds of the window for current rates
 _ETA_WINDOW = 300.0  # seconds of the window for the ETA
+_HEARD_SECONDS = 20.0  # for which a heartbeat may still tell of a part whose result has come
 
 
 class _Sample(NamedTuple):
     at: float
-    done: int
-    seconds: NDArray[np.float64]  # by stage
+    total: NDArray[np.float64]
 
 
 class Pace:
-    """Samples of the progress in the last minutes, at most one per second."""
+    """Samples of growing numbers in the last minutes, at most one per second."""
 
     def __init__(self) -> None:
         self._samples: deque[_Sample] = deque()
 
-    def sample(self, done: int, seconds: NDArray[np.float64], at: float | None = None) -> None:
+    def sample(self, total: ArrayLike, at: float | None = None) -> None:
         """Add a sample.
 
         Args:
-            done: images done since the start.
-            seconds: `float64[len(STAGES)]`, worker seconds by stage since the start.
+            total: the numbers as they are since the start.
             at: `time.monotonic()` of the sample; now by default.
         """
         now = time.monotonic() if at is None else at
         samples = self._samples
         if len(samples) > 1 and now - samples[-2].at < 1.0:
             samples.pop()
-        samples.append(_Sample(now, done, seconds.copy()))
+        samples.append(_Sample(now, np.array(total, np.float64)))
         while len(samples) > 1 and samples[1].at <= now - _ETA_WINDOW:
             samples.popleft()
 
-    def over(self, window: float) -> tuple[float, int, NDArray[np.float64]]:
-        """Return the length of a window in seconds, the images done in it, and its worker seconds by stage.
+    def __bool__(self) -> bool:
+        return bool(self._samples)
+
+    def rate(self, window: float) -> NDArray[np.float64]:
+        """Return by how much the numbers grew a second; 0 where that is not known.
 
         The window begins at the latest sample that is at least `window` seconds old, or at the first sample, so that
         it holds a result even if results are rarer than the window is long.
         """
         samples = list(self._samples)
         if not samples:
-            return 0.0, 0, np.zeros(len(STAGES))
+            return np.zeros(())
         now, last = time.monotonic(), samples[-1]
         first = next((sample for sample in reversed(samples) if sample.at <= now - window), samples[0])
-        return now - first.at, last.done - first.done, last.seconds - first.seconds
-
-    def rate(self, window: float) -> float:
-        """Return images per second over the last `window` seconds."""
-        seconds, images, _ = self.over(window)
-        return images / seconds if seconds > 0 else 0.0
+        seconds = now - first.at
+        grown: NDArray[np.float64] = last.total - first.total
+        return grown / seconds if seconds > 0 else np.zeros_like(grown)
 
 
 @dataclass
@@ -87,10 +87,12 @@ class Tally:
         confusion: counts of this attempt.
         seconds: `float64[len(STAGES)]`, worker seconds by stage, in the order of `STAGES`.
         started: `time.monotonic()` when the first round began.
-        first_at: `time.monotonic()` when work on the first part began whose result arrived; None until one did.
+        first_at: `time.monotonic()` when work on the first part began whose result arrived; until one did, when images
+            were first seen to be segmented; None before.
         last_at: `time.monotonic()` when the last part ended whose result arrived.
-        first_done: `done` at that time.
-        pace: samples of the last minutes.
+        first_done: images done or segmented when `first_at` was first set.
+        pace: samples of `reached`, in the last minutes.
+        work: samples of `seconds`.
     """
 
     card: ModelCard
@@ -114,11 +116,35 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
     first_at: float | None = None
     last_at: float = 0.0
-    first_done: int = 0
+    first_done: float = 0
     pace: Pace = field(default_factory=Pace)
+    work: Pace = field(default_factory=Pace)
+    _seen: float = 0.0  # the most images that were done or segmented
+    _ended: dict[str, float] = field(default_factory=dict, repr=False)  # by part: when its result came
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, result: PartResult) -> None:
         """Count one result."""
+        with self._lock:
+            self._ended[result.part] = time.monotonic()
+            self._add(result)
+
+    def tick(self) -> None:
+        """Count the images that heartbeats tell of; to be called once a second.
+
+        What a worker that dies had begun stays counted until others have done it again, so that no bar runs back.
+        """
+        with self._lock:
+            now = time.monotonic()
+            self._ended = {part: at for part, at in self._ended.items() if now - at < _HEARD_SECONDS}
+            begun = sum(images for part, images in inflight.begun().items() if part not in self._ended)
+            self._seen = max(self._seen, self.done + begun)
+            if self.first_at is None and begun:
+                self.first_at, self.first_done = now, self.reached
+            if self.first_at is not None:
+                self.pace.sample(self.reached)
+
+    def _add(self, result: PartResult) -> None:
         self.retries.update(result.retries)
         if result.failure is not None:
             self.failures += 1
@@ -132,7 +158,8 @@ class Tally:
         self.parts += not result.skipped
         self.seconds += [result.seconds.get(stage, 0.0) for stage in STAGES]
         if self.first_at is not None:
-            self.pace.sample(self.done, self.seconds)
+            self.pace.sample(self.reached)
+            self.work.sample(self.seconds)
         self.errors.update(result.errors)
         self.error_texts = {**result.error_texts, **self.error_texts}
         self.remarks.update(result.remarks)
@@ -149,15 +176,22 @@ class Tally:
         now, took = time.monotonic(), result.ended - result.began
         began = max(self.started, now - max(time.time() - result.began, took, 0.0))
         self.last_at = max(self.last_at, min(now, began + took))
-        if self.first_at is None:
+        if self.first_at is None or not self.parts:
             self.first_at, self.first_done = began, self.done
-            self.pace.sample(self.done, self.seconds, began)
+            self.work.sample(self.seconds, began)
+            if not self.pace:
+                self.pace.sample(self.done, began)
         self.first_at = min(self.first_at, began)
 
     @property
     def reached(self) -> float:
-        """Images done, with those of parts in work that are segmented in tiles: of a large one its share of tiles."""
-        return min(float(self.images), self.done + inflight.begun())
+        """Images done, with those of parts in work that are segmented: of a large one its share of tiles."""
+        return min(float(self.images), max(self._seen, self.done))
+
+    @property
+    def begun(self) -> float:
+        """Images that are segmented and not committed yet."""
+        return max(0.0, self.reached - self.done)
 
     @property
     def images_shown(self) -> str:
@@ -180,28 +214,24 @@ class Tally:
     @property
     def rate_now(self) -> float:
         """Images per second over the last `NOW` seconds."""
-        return self.pace.rate(NOW)
+        return float(self.pace.rate(NOW))
 
     @property
     def eta(self) -> float | None:
-        """Seconds left for all remaining images, at the rate of the last minutes; None if that is 0.
-
-        Images that are segmented in tiles may take longer than these minutes: they count at the mean rate.
-        """
-        reached = self.reached
-        rate = self.rate if reached > self.done else self.pace.rate(_ETA_WINDOW)
-        return (self.images - reached) / rate if rate > 0 else None
+        """Seconds left for all remaining images, at the rate of the last minutes; None if that is 0."""
+        rate = float(self.pace.rate(_ETA_WINDOW))
+        return (self.images - self.reached) / rate if rate > 0 else None
 
     def busy(self, window: float = NOW) -> dict[Stage, float]:
         """Return the share of the workers' time by stage over the last `window` seconds, 0-1; {} if unknown.
 
         Reads and writes overlap the model, so the sum may exceed 1.
         """
-        seconds, _, spent = self.pace.over(window)
-        if seconds <= 0 or not spent.any():
+        spent = self.work.rate(window)
+        if not spent.any():
             return {}
         pool = max(1, self.workers, inflight.workers() or 0)  # the pool may have grown
-        shares = np.minimum(1.0, spent / (seconds * pool))
+        shares = np.minimum(1.0, spent / pool)
         return dict(zip(STAGES, shares.tolist(), strict=True))
 
     @property
@@ -229,6 +259,8 @@ class Tally:
     def line(self) -> str:
         """Return the tally as one line for logs."""
         parts = [f"{self.done:,}/{'~' * self.is_estimate}{self.images:,} images ({self.percent} %)"]
+        if self.begun >= 1:
+            parts.append(f"{int(self.begun):,} more segmented")
         if self.rate > 0:
             parts.append(f"{rate(self.rate)} images/s")
         if self.eta is not None and self.done < self.images:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from segment.errors import ModelError, UsageError
 from segment.job import Job
@@ -43,6 +44,8 @@ class Asked:
         """Raise UsageError for what cannot be."""
         if self.method not in METHODS:
             raise UsageError(f"--method {self.method}: use one of {', '.join(METHODS)}")
+        if self.method == "nncf" and find_spec("nncf") is None:
+            raise UsageError("--method nncf needs NNCF: pip install 'segment-job[nncf]'")
         if self.images < 1 or self.evaluate_images < 1:
             raise UsageError("--images and --evaluate-images are numbers from 1 up")
         if not self.max_drop >= 0 or not 0 <= self.min_agreement <= 1:

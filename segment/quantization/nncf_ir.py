@@ -11,7 +11,7 @@ import sys
 
 import openvino
 
-from segment.errors import ModelError, UsageError
+from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.apart_process import Within
 from segment.models.sessions.base import first_line
@@ -30,13 +30,11 @@ SETTINGS = "MIXED preset: activations of either sign asymmetric, all others symm
 def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration, within: Within) -> tuple[bytes, bytes]:
     """Return the bytes of the .xml and the .bin file of a quantised model; for `within` see `quantise_onnx`.
 
-    Raises UsageError: NNCF is not installed; ModelError: card and graph do not match, or the graph cannot be quantised.
+    Raises ModelError: card and graph do not match, or the graph cannot be quantised.
     """
     os.environ.setdefault("NNCF_CI", "1")  # no telemetry: NNCF asks nobody before it tells its authors
-    try:
-        import nncf
-    except ImportError:
-        raise UsageError("--method nncf needs NNCF: pip install 'segment-job[nncf]'") from None
+    import nncf
+
     model = read_graph(openvino.Core(), weights)
     ports = [to_port(port) for port in model.inputs]
     entry, _ = choose_ports(card, ports, [to_port(port) for port in model.outputs])

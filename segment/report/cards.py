@@ -12,6 +12,8 @@ from segment.report.percents import percent
 from segment.report.published import published_in_words
 from segment.store.names import count, shown
 
+_SOME = 7  # class names that tell what a model is for
+
 
 def print_cards() -> None:
     """Print a table of the built-in cards."""
@@ -19,13 +21,18 @@ def print_cards() -> None:
     table.add_column("model", no_wrap=True, min_width=max(map(len, built_in_cards())))  # never cut: users type it
     for column in ("input", "classes", "mIoU %", "weights"):
         table.add_column(column, no_wrap=True)
-    for card in map(load_card, built_in_cards()):
+    cards = [load_card(name) for name in built_in_cards()]
+    for card in cards:
         height, width = card.input.sides
         size = f"{width}x{height}"
         table.add_row(card.name, size, str(len(card.classes)), _published(card), _weights(card))
     console = SafeConsole(highlight=False, soft_wrap=True)
     console.print(table)
-    console.print("\ninput: width x height; mIoU as published", style="dim")
+    console.print()
+    for names in dict.fromkeys(card.classes.names for card in cards):
+        some = ", ".join(names[1 : 1 + _SOME])  # the first may be 'background'
+        console.print(f"{len(names)} classes: {some} and others", style="dim")
+    console.print("input: width x height; mIoU as published", style="dim")
     console.print("`segment models show NAME` prints a card, and where its weights are from", style="dim")
 
 

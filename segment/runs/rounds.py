@@ -90,6 +90,7 @@ class Rounds:
         self.progress.begin(tally)
         try:
             with (
+                ticking(tally.tick),
                 ticking(lambda: running.publish(tally)),
                 ShardStatistics(self.ledger, self.task, self.plan, committed) as statistics,
                 PlanGrowth(self.plan.unindexed, self.index, running.spread, lambda: tally.parts > 0) as growth,

@@ -227,7 +227,11 @@ class Store(Access):
         try:
             return self._requests.send("write", url, attempt)
         except FileNotFoundError as error:
-            raise StoreError(f"could not write {shown(url)}: its folder cannot be created") from error
+            where = ""
+            if url.startswith("file://"):  # permissions and full disks are other errors: /proc and its like are left
+                above = next(folder for folder in Path(url.removeprefix("file://")).parents if folder.exists())
+                where = f": {shown(str(above))} is of a file system that takes no new folders"
+            raise StoreError(f"could not write {shown(url)}: its folder cannot be created{where}") from error
 
     def delete(self, url: str) -> None:
         """Delete an object; do nothing if there is none."""

@@ -6,7 +6,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -55,7 +55,9 @@ RequestAge = tuple[float, Request]  # seconds in flight, as another process can 
 
 _lock = threading.Lock()
 _here: dict[int, Request] = {}
-_reported: dict[object, tuple[list[Request], float]] = {}  # requests and images begun, by worker; None: of all
+# Requests, and images segmented by part in work (`Worker.begun`); by worker, or those of all under None.
+_reported: dict[object, tuple[list[Request], Mapping[str, float]]] = {}
+_NOTHING: Mapping[str, float] = {}
 _workers: int | None = None
 
 
@@ -92,25 +94,34 @@ def workers() -> int | None:
     return _workers
 
 
-def begun() -> float:
-    """Return how many images of the parts in work are done, with shares of large ones (`Worker.begun`)."""
+def begun() -> dict[str, float]:
+    """Return how many images of each part in work are segmented, as far as the workers have said it."""
     with _lock:
-        return sum(begun for _, begun in _reported.values())
+        return merged(begun for _, begun in _reported.values())
 
 
-def record_workers(workers: int | None, requests: Iterable[RequestAge], begun: float = 0.0) -> None:
+def merged(begun: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return what several workers have begun; a part that two of them have counts as far as the first of them is."""
+    parts: dict[str, float] = {}
+    for of_worker in begun:
+        for part, images in of_worker.items():
+            parts[part] = max(images, parts.get(part, 0.0))
+    return parts
+
+
+def record_workers(workers: int | None, requests: Iterable[RequestAge], begun: Mapping[str, float] = _NOTHING) -> None:
     """Record the state of all workers: how many are at work, the oldest request of each, and what is begun."""
     global _workers
     _workers = workers
     _record(None, requests, begun)
 
 
-def record_worker(worker: object, oldest: RequestAge | None, begun: float = 0.0) -> None:
+def record_worker(worker: object, oldest: RequestAge | None, begun: Mapping[str, float] = _NOTHING) -> None:
     """Record the oldest request of one worker, None if it has none, and what it has begun."""
     _record(worker, () if oldest is None else (oldest,), begun)
 
 
-def _record(worker: object, requests: Iterable[RequestAge], begun: float) -> None:
+def _record(worker: object, requests: Iterable[RequestAge], begun: Mapping[str, float]) -> None:
     entries = [_local(age) for age in requests]
     with _lock:
         _reported.pop(worker, None)

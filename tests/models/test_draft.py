@@ -150,7 +150,11 @@ def test_what_is_missing_is_told(segment: Call, model: Path, tmp_path: Path) -> 
         (str(model), str(tmp_path / "none")): "no such image, and no folder with images",
         (str(model), str(model)): "not_an_image",
         (str(model), "--picture", "a.png"): "name an image or a folder after the model",
+        (str(model), str(tmp_path), "--picture", "a.jpg"): "--picture is a PNG, and a.jpg does not say so",
+        (str(model), "--to", str(tmp_path)): f"{tmp_path} is a folder: --to and --picture are files",
+        (str(model), "--to", str(tmp_path), "--overwrite"): "is a folder",
         (str(model), "--size", "big"): "such as 512x1024",
+        (str(written(tmp_path, b"no model", "a.onnx")),): "a.onnx: this is not an ONNX model: the bytes cannot be",
         (str(written(tmp_path, b"<html>", "page.onnx")),): "this is a web page",
         (str(written(tmp_path, b"no", "net.pt")),): "weights are an .onnx, .tflite or .xml file",
     }
@@ -159,6 +163,13 @@ def test_what_is_missing_is_told(segment: Call, model: Path, tmp_path: Path) -> 
         assert (refused.code, refused.out) == (2, ""), arguments
         assert text in refused.err
         assert "--weights" not in refused.err
+
+
+def test_a_card_that_cannot_be_written_is_printed(segment: Call, model: Path) -> None:
+    drafted = segment("models", "draft", str(model), "--to", "/proc/nowhere/card.toml")
+    assert drafted.code != 0
+    assert "error: could not write /proc/nowhere/card.toml" in drafted.err
+    assert parse_card(drafted.out, where="stdout").input.height > 0
 
 
 def test_a_model_instead_of_a_card_is_told_the_command(segment: Call, model: Path, tmp_path: Path) -> None:

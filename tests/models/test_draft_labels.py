@@ -57,7 +57,7 @@ def test_labels_decide_guesses(segment: Call, model: Path, tmp_path: Path) -> No
     assert "0.png: " in drafted.err
     assert "guessed, check them: resize; classes\n" in drafted.err  # no image here has a border
     run = f"segment run {data['input']} OUTPUT --model {model}.toml --labels {data['labels']}"
-    assert drafted.err.endswith(f"note: run it by `{run}`\n")
+    assert drafted.err.endswith(f"\nrun it by `{run}`\n")
 
 
 def test_numbers_of_labels_are_told(segment: Call, model: Path, tmp_path: Path) -> None:

@@ -174,8 +174,8 @@ def identity(*nodes: Node, inputs: int = 1) -> Weights:
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        (as_weights(b"TFL3 but no table", "tflite"), "the weights are not a model in tflite format: a wrong or damaged "
-         "file"),
+        (as_weights(b"TFL3 but no table", "tflite"), "weights a test: this is not a model in tflite format: a wrong or "
+         "damaged file"),
         (as_weights(b"", "onnx"), "litert serves .tflite only: use --runtime openvino"),
         (identity(inputs=2), f"{FIT}the graph has 2 inputs: 'x' (float32 1x32x48x3), 'z' (float32 1x32x48x3). "
          'Say which: input.name = "x"'),

@@ -320,14 +320,14 @@ def test_old_opset_is_refused() -> None:
 @BOTH
 @pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"<html>not found</html>"])
 def test_bytes_that_are_no_model(data: bytes, runtime: Runtime) -> None:
-    assert message(lambda: opened(small(), data, runtime)).startswith("the weights are not an ONNX model")
+    assert message(lambda: opened(small(), data, runtime)).startswith("weights a test: this is not an ONNX model")
 
 
 @pytest.mark.parametrize("fmt", ["ir", "tflite"])
 def test_ir_and_tflite_that_are_none(fmt: Any) -> None:
     weights = Weights(fmt, b"<html>not found</html>", b"", "", "a test")
     said = message(lambda: open_session(small(), weights, OPENVINO))
-    assert said == f"the weights are not a model in {fmt} format: a wrong or damaged file"
+    assert said == f"weights a test: this is not a model in {fmt} format: a wrong or damaged file"
     assert message(lambda: open_session(small(), weights, ORT)) == (
         "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
     )

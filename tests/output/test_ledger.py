@@ -27,7 +27,7 @@ from segment.output.plan_rows import PLAN_SCHEMA, parts_of
 from segment.output.results import PartResult
 from segment.output.stats_files import stats_table
 from segment.output.tables import ImageRow, ShardStats, to_parquet, write_masks
-from segment.pipeline.worker import failed
+from segment.pipeline.part_results import failed
 from segment.runs.rounds import ShardStatistics
 from segment.store.client import Store
 from segment.store.entries import Entries

@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -74,23 +75,63 @@ def test_shares_are_of_a_pool_that_has_grown_too(clock: list[float]) -> None:
         inflight.record_workers(None, ())
 
 
-def test_a_large_image_counts_by_its_share_of_tiles(clock: list[float]) -> None:
-    tally = Tally(CARD, images=4, done=1, resumed=1, workers=1, started=clock[0])
+@pytest.fixture
+def heard() -> Iterator[Callable[[dict[str, float]], None]]:
+    """Tells what the workers of a pool have begun, by part."""
+    yield lambda begun: inflight.record_workers(2, (), begun)
+    inflight.record_workers(None, ())
+
+
+def test_images_count_before_their_part_is_committed(
+    clock: list[float], heard: Callable[[dict[str, float]], None]
+) -> None:
+    """A large image counts by its share of tiles."""
+    tally = Tally(CARD, images=8, done=0, resumed=0, workers=2, started=clock[0])
+    clock[0] += 10  # the workers start
+    tally.tick()
     assert not tally.has_begun
+    heard({"0": 0.5})
+    tally.tick()
+    assert tally.has_begun
+    assert (tally.done, tally.begun, tally.percent, tally.eta) == (0, 0.5, 6, None)
+    assert tally.line() == "0/8 images (6 %), 0 errors"
+    clock[0] += 5
+    heard({"0": 2.0, "1": 1.0})
+    tally.tick()
+    assert (tally.done, tally.begun, tally.percent) == (0, 3, 38)
+    assert (tally.rate, tally.rate_now, tally.eta) == (0.5, 0.5, 10)  # the start of the workers does not count
+    assert tally.line() == "0/8 images (38 %), 3 more segmented, 0.5 images/s, ETA 0:10, 0 errors"
+    assert ("images", "0 + 3 of 8") in view_of(tally).facts
+
+
+def test_what_is_committed_counts_once_whatever_heartbeats_say(
+    clock: list[float], heard: Callable[[dict[str, float]], None]
+) -> None:
+    tally = Tally(CARD, images=8, done=0, resumed=0, workers=2, started=clock[0])
+    heard({"0": 4.0, "1": 1.0})
+    tally.tick()
+    clock[0] += 1
+    tally.add(result(0))
+    assert (tally.done, tally.begun) == (4, 1)
+    tally.tick()  # before its worker has sent another heartbeat
+    assert (tally.done, tally.begun) == (4, 1)
+    heard({})  # the worker of the other part has died: the bar does not run back
+    clock[0] += 1
+    tally.tick()
+    assert (tally.done, tally.begun) == (4, 1)
+    tally.add(result(1))
+    assert (tally.done, tally.begun, tally.percent) == (8, 0, 100)
+
+
+def test_a_part_that_two_workers_have_counts_as_far_as_the_first_of_them_is(clock: list[float]) -> None:
+    inflight.record_worker("a", None, {"0": 3.0})
+    inflight.record_worker("b", None, {"0": 1.0, "1": 2.0})
     try:
-        clock[0] += 10
-        inflight.record_workers(1, (), 0.5)
-        assert tally.has_begun
-        assert (tally.done, tally.reached, tally.percent) == (1, 1.5, 38)
-        assert tally.rate == pytest.approx(0.05)
-        assert tally.eta == pytest.approx(2.5 / 0.05)
-        assert tally.line().startswith("1/4 images (38 %), 0.1 images/s, ETA 0:50")
-        inflight.record_worker("worker", None, 0.25)
-        assert tally.reached == 1.75
+        assert inflight.begun() == {"0": 3.0, "1": 2.0}
     finally:
-        inflight.record_workers(None, ())
-        inflight.record_worker("worker", None)
-    assert tally.reached == 1
+        for worker in "ab":
+            inflight.record_worker(worker, None)
+    assert inflight.begun() == {}
 
 
 def test_a_run_that_stands_still_says_so(clock: list[float]) -> None:

@@ -20,7 +20,7 @@ from segment.job import Job
 from segment.models.card import load_card
 from segment.models.sessions import Runtime
 from segment.models.weights import load_weights
-from segment.quantization import making, pricing, quantizing, trial_run
+from segment.quantization import asked, making, pricing, quantizing, trial_run
 from segment.quantization.asked import Asked
 from segment.quantization.calibration import Calibration, places_of, spread
 from segment.quantization.judging import gains, judge, reservations
@@ -282,6 +282,13 @@ def test_limits_are_checked_first() -> None:
     for wrong in ({"max_drop": -1.0}, {"max_drop": float("nan")}, {"min_agreement": 2.0}, {"images": 0}):
         with pytest.raises(UsageError):
             Asked(**wrong).check()
+
+
+def test_that_nncf_is_missing_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked, "find_spec", lambda _: None)
+    job = Job(input=str(tmp_path / "nowhere"), model="nowhere", output=str(tmp_path / "int8"))
+    with pytest.raises(UsageError, match=r"--method nncf needs NNCF: pip install 'segment-job\[nncf\]'"):
+        api.quantize(job, method="nncf")
 
 
 def test_nncf_makes_an_ir(folder: Place, tmp_path: Path) -> None:

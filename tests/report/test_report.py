@@ -452,6 +452,8 @@ def test_the_list_of_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in text for name in built_in_cards())  # never cut: users type them
     assert max(map(len, text.splitlines())) <= 80
     assert "71.95" in text
+    assert "\n21 classes: aeroplane, bicycle, bird, boat, bottle, bus, car and others\n" in text  # what they see
+    assert "\n12 classes: Building, Pole, Road," in text
 
 
 def test_a_cards_contract_is_readable(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,7 @@ def open_session(
     """
     extras.check(card)
 
-    @graph_in_words()
+    @graph_in_words(weights)
     def load(sized: ModelCard, check: bool) -> GraphSession:
         return _load(sized, weights, runtime, Settings(threads, streams, batch, sanity_check and check, extras))
 

@@ -11,9 +11,11 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import ModelError
+from segment.errors import ModelError, NotAModel
 from segment.models.card import ModelCard
 from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.weights import Weights
+from segment.store.names import shown
 
 ONNX_ONLY = "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
 TFLITE_ONLY = "litert serves .tflite only: use --runtime openvino"
@@ -64,13 +66,15 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def graph_in_words() -> Iterator[None]:
+def graph_in_words(weights: Weights) -> Iterator[None]:
     """Refuse a graph that cannot be read, whoever finds it: sizes, types and content may contradict each other.
 
-    Raises ModelError: instead of what libraries raise on such a graph.
+    Raises ModelError: instead of what libraries raise on such a graph; it names a file that is no model.
     """
     try:
         yield
+    except NotAModel as error:
+        raise ModelError(f"weights {shown(weights.origin)}: {error}") from error
     except _CONTRADICTIONS as error:
         log.debug("the graph cannot be used", exc_info=True)
         raise ModelError(

@@ -11,7 +11,6 @@ from segment.models.sessions.ports import Port
 from segment.models.weights import Weights
 
 
-@graph_in_words()
 def inspect_graph(weights: Weights, entry: str | None = None, shape: Sequence[int] = ()) -> GraphFacts:
     """Return the facts of a graph.
 
@@ -22,6 +21,11 @@ def inspect_graph(weights: Weights, entry: str | None = None, shape: Sequence[in
     Raises:
         ModelError: no runtime reads the graph.
     """
+    with graph_in_words(weights):
+        return _inspected(weights, entry, shape)
+
+
+def _inspected(weights: Weights, entry: str | None, shape: Sequence[int]) -> GraphFacts:
     if weights.format != "onnx":
         from segment.models.sessions.openvino_facts import openvino_facts
 

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from segment.errors import ModelError
+from segment.errors import ModelError, NotAModel
 from segment.models.external_data import parse_model, stored_tensors
 from segment.models.sessions.ports import Dims, Port
 
@@ -27,7 +27,7 @@ def read_model(data: bytes) -> ModelProto:
     """
     model = parse_model(data)
     if not model.graph.node:
-        raise ModelError("the weights are not an ONNX model: the graph has no nodes")
+        raise NotAModel("this is not an ONNX model: the graph has no nodes")
     if len(model.graph.node) > _MOST_NODES:
         raise ModelError(f"the graph has {len(model.graph.node):,} nodes, and at most {_MOST_NODES:,} are read")
     makers = {name: number for number, node in enumerate(model.graph.node) for name in node.output if name}
@@ -35,7 +35,7 @@ def read_model(data: bytes) -> ModelProto:
     try:
         TopologicalSorter(before).prepare()
     except CycleError:
-        raise ModelError("the weights are not an ONNX model: nodes of the graph read each other's results") from None
+        raise NotAModel("this is not an ONNX model: nodes of the graph read each other's results") from None
     external = next((tensor.name for tensor in stored_tensors(model) if tensor.data_location == tensor.EXTERNAL), None)
     if external is not None:
         raise ModelError(

@@ -9,7 +9,7 @@ import openvino
 from numpy.typing import NDArray
 from openvino import opset15 as ops
 
-from segment.errors import ModelError
+from segment.errors import ModelError, NotAModel
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged, member_in_errors, merged_card
 from segment.models.sessions.base import INSTALL_LITERT, Runtime, Settings
@@ -139,7 +139,7 @@ def read_graph(core: Any, weights: Weights) -> Any:
     """Read a model. Raises ModelError: openvino cannot read it."""
     magic = {"ir": b"<?xml", "tflite": b"TFL3"}.get(weights.format, b"")
     if magic not in weights.graph[:64]:
-        raise ModelError(f"the weights are not a model in {weights.format} format: a wrong or damaged file")
+        raise NotAModel(f"this is not a model in {weights.format} format: a wrong or damaged file")
     if weights.format == "ir" and (declared := _DECLARED.search(weights.graph)):
         raise ModelError(
             f"the .xml has a declaration <!{declared[1].decode()}>, by which a small file can stand for a huge one: it "

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import ModelError
+from segment.errors import NotAModel
 from segment.models.sessions.flatbuffer import MOST, Table
 
 _UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -123,7 +123,7 @@ def damage_in_words() -> Iterator[None]:
     try:
         yield
     except (struct.error, IndexError, ValueError, OverflowError):
-        raise ModelError("the weights are not a model in tflite format: a wrong or damaged file") from None
+        raise NotAModel("this is not a model in tflite format: a wrong or damaged file") from None
 
 
 @damage_in_words()
