@@ -120,7 +120,7 @@ def quantise_job(
     with TemporaryFolder() as temporary:
         folder = temporary.path
         making = Making(card, weights, job, asked, chosen, runtimes, store, folder)
-        made = apart_process.call_apart(make, making, note=note)
+        made = apart_process.call_apart(make, making, note=note, temporary=folder)
         note(f"comparing with the source on {count(len(chosen.evaluated), 'image')}, {1 + len(runtimes)} runs")
         evaluating = job.model_copy(update={"sample": chosen.sample})
         priced = price(evaluating, folder / CARD, runtimes, folder, store, seed=asked.seed, progress=progress)
