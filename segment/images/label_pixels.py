@@ -27,6 +27,8 @@ _SIGNED = 2
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _PALETTE = ("P", "PA")
 _COLOUR = ("RGB", "RGBA")
+_COMPRESSION = 259  # a TIFF tag
+_LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34892: "JPEG", WEBP: "lossy WebP"}
 
 
 @dataclass(frozen=True)
@@ -255,10 +257,6 @@ def _raw_mode(header: Image.Image) -> str:
 
 def _tag(header: Image.Image, tag: int, default: Any) -> Any:
     return header.tag_v2.get(tag, default)  # type: ignore[attr-defined]
-
-
-_COMPRESSION = 259  # a TIFF tag
-_LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34892: "JPEG", WEBP: "lossy WebP"}
 
 
 def lossy_compression(header: Image.Image, data: bytes, segments: TiffSegments | None = None) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +18,9 @@ from segment.quantization.pricing import in_f32
 from segment.quantization.quantised_folder import CARD, quantised_card, quantised_name, text_of
 from segment.quantization.runtime_speeds import Candidate, RuntimeSpeed, measure
 from segment.quantization.trial_run import try_runtimes
+from segment.readings.search import Note
 from segment.store.client import Store
 from segment.store.names import count
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,15 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Making:
-    """What is made of what.
+    """A quantisation that is to be done: its source, its images, and where the result is written.
 
     Attributes:
         card, weights: of the source.
         job: of the images that are evaluated.
+        asked: how it is quantised.
+        chosen: the images that calibrate, and those that are evaluated.
         runtimes: those that serve the quantised model.
+        store: reads the images.
         folder: an existing empty folder, for the weights, their card, and the images that calibrate.
     """
 
@@ -83,7 +85,7 @@ class Made:
     notes: tuple[str, ...]
 
 
-def make(asked_for: Making, *, note: Note, within: Within) -> Made:
+def make(making: Making, *, note: Note, within: Within) -> Made:
     """Quantise weights, run the result on each runtime, and time it; `within` and `note` as of `call_apart`.
 
     Raises:
@@ -91,26 +93,26 @@ def make(asked_for: Making, *, note: Note, within: Within) -> Made:
         UsageError: there are too few images that calibrate.
         StoreError: the store refused.
     """
-    card, weights, chosen, folder = asked_for.card, asked_for.weights, asked_for.chosen, asked_for.folder
-    method, store = asked_for.asked.method, asked_for.store
+    card, weights, chosen, folder = making.card, making.weights, making.chosen, making.folder
+    method, store = making.asked.method, making.store
     with within():
         check_graph(weights)
     (folder / "calibration").mkdir()
     calibration = Calibration(chosen.calibrating, chosen.reading, card, store, folder / "calibration")
     notes = [f"{n} calibration images left out: {why}" for why, n in calibration.unusable.items()]
-    if chosen.are_apart and (same := calibration.count_same(chosen.evaluated, asked_for.job, store)):
+    if chosen.are_apart and (same := calibration.count_same(chosen.evaluated, making.job, store)):
         notes.append(f"{count(same, 'image')} calibrate and are evaluated: the price may be flattered")
     note(f"quantising with {count(calibration.images, 'image')}")
     with within():
         files, settings = _quantise(card, weights, calibration, method, within)
-    made = quantised_card(card, weights, files, calibration, method, settings, asked_for.asked.seed)
+    made = quantised_card(card, weights, files, calibration, method, settings, making.asked.seed)
     for name, data in files.items():
         (folder / name).write_bytes(data)
     (folder / CARD).write_text(text_of(made), encoding="utf-8")
     located = parse_card(text_of(made), base=str(folder))
-    try_runtimes(folder / CARD, asked_for.runtimes, calibration[0])
+    try_runtimes(folder / CARD, making.runtimes, calibration[0])
     note("measuring the speed")
-    candidates = _candidates(card, weights, located, load_weights(located, store=store), asked_for.runtimes)
+    candidates = _candidates(card, weights, located, load_weights(located, store=store), making.runtimes)
     return Made(made, tuple(files), tuple(measure(candidates, calibration, within)), tuple(notes))
 
 

@@ -15,7 +15,7 @@ from segment.progress import Progress
 from segment.quantization.asked import Asked, check_job, check_source
 from segment.quantization.calibration import FEWEST_IMAGES, places_of, spread
 from segment.quantization.judging import gains, judge, reservations
-from segment.quantization.making import Chosen, Making, Note, make
+from segment.quantization.making import Chosen, Making, make
 from segment.quantization.pricing import price, served_by
 from segment.quantization.quantised_folder import (
     CARD,
@@ -28,6 +28,7 @@ from segment.quantization.quantised_folder import (
 )
 from segment.quantization.quantised_page import render_quantisation
 from segment.quantization.runtime_speeds import RuntimeSpeed
+from segment.readings.search import Note
 from segment.report.comparison.comparing import RunComparison
 from segment.report.comparison.gate import Verdict
 from segment.store.client import Store
@@ -120,7 +121,7 @@ def quantise_job(
     with TemporaryFolder() as temporary:
         folder = temporary.path
         making = Making(card, weights, job, asked, chosen, runtimes, store, folder)
-        made = apart_process.call_apart(make, making, note=note)
+        made = apart_process.call_apart(make, making, note=note, temporary=folder)
         note(f"comparing with the source on {count(len(chosen.evaluated), 'image')}, {1 + len(runtimes)} runs")
         evaluating = job.model_copy(update={"sample": chosen.sample})
         priced = price(evaluating, folder / CARD, runtimes, folder, store, seed=asked.seed, progress=progress)

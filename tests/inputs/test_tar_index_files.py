@@ -10,6 +10,7 @@ import pytest
 
 from segment.errors import InputChanged
 from segment.inputs.tars import index_files
+from segment.store.client import Store
 from tests.tars import find, tar, triples
 
 FILES = ("a.jpg", "a.seg.png", "d/b.jpg", "./c.jpg", "d/b.seg.png")
@@ -236,6 +237,26 @@ def test_a_name_that_its_header_tells_otherwise_is_read_by_an_index(tmp_path: Pa
     found = find(tmp_path)
     assert any("idx" in line for line in found.lines)
     assert OTHERS[kind] in [name for name, *_ in triples(found)]
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_names_that_headers_tell_otherwise_cost_no_request_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    names = [f"{number:02}{OTHERS[kind]}" for number in range(40)]
+    expected = [(name, f"{name}.jpg", f"{name}.seg.png") for name in names]
+    write_index(tar(tmp_path / "a.tar", *(name for _, *files in expected for name in files)))
+    found, requests, read = find(tmp_path), 0, Store.read
+    assert any("idx" in line for line in found.lines)
+
+    def counted(*args: object, **kwargs: object) -> bytes:
+        nonlocal requests
+        requests += 1
+        return read(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "read", counted)
+    assert triples(found) == expected
+    assert requests == len(found.parts)
 
 
 def abbreviate(path: Path, name: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -33,6 +34,20 @@ def makes_within_a_second(making: Making, *, note: Note, within: object) -> Made
     from segment.quantization.making import make  # the other functions do not wait for what it imports
 
     return make(making, note=note, within=lambda: apart_process.within(1.0))
+
+
+def is_killed_while_it_calibrates(making: Making, *, note: Note, within: object) -> Made:
+    from segment.quantization.making import make
+
+    steps = itertools.count()
+
+    @contextmanager
+    def image() -> Iterator[None]:
+        if next(steps) == 3:  # after the graph, the quantisation around all images, and the first of them
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield
+
+    return make(making, note=note, within=image)
 
 
 def steps(seconds: Sequence[float], *, note: Note, within: object) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from segment.engines.ray_watchdog import Watchdog
 from segment.engines.worker_process import Setup
 from segment.errors import ModelError, UsageError
 from segment.models.card import load_card
+from segment.models.sessions import apart_process
 from segment.models.sessions.predict import GraphSession
 from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
@@ -171,6 +173,24 @@ def test_a_quantisation_of_a_graph_that_never_ends_is_given_up(tmp_path: Path, h
     making = Making(card, weights, job, Asked(), chosen, pricing.served_by(job, "onnx"), store, folder)
     with pytest.raises(ModelError, match=GIVEN_UP):
         call_apart(calls_apart.makes_within_a_second, making, note=print)
+
+
+def test_a_quantisation_that_is_killed_leaves_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, temporary = Place(tmp_path), tmp_path / "temporary"
+    for number in range(8):
+        place.add(f"{number}.png", number)
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(apart_process, "call_apart", call_apart)
+    monkeypatch.setattr(quantizing, "make", calls_apart.is_killed_while_it_calibrates)
+    notes: list[str] = []
+    with pytest.raises(ModelError, match="SIGKILL"):
+        quantizing.quantise_job(place.job(), Asked(), note=notes.append)
+    assert any("quantising" in line for line in notes)
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize(("seconds", "notes"), [((0.4, 0.4, 0.4, 0.4), ["past them"]), ((0.4, 60), [])])

@@ -1,6 +1,8 @@
 """Read the parts of tars by byte range; nothing is extracted."""
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from segment.errors import InputChanged
 from segment.inputs.large_files import large_spans, select_tiffs
@@ -9,7 +11,7 @@ from segment.inputs.parts import Part, Sample, Span, samples_of_members, spans_t
 from segment.inputs.tars.grouping import METADATA_KEY, Fields
 from segment.inputs.tars.index_files import index_url
 from segment.inputs.tars.tar_damage import BLOCK
-from segment.inputs.tars.told_names import names_told
+from segment.inputs.tars.told_names import BEFORE, names_told
 from segment.job import InputOptions
 from segment.store.client import Store
 from segment.store.names import shown
@@ -30,58 +32,57 @@ def read_webdataset(part: Part, options: InputOptions, store: Store, *, windowed
     refuse_changed(part, store)
     large = select_tiffs(large_spans(part), store) if windowed else {}
     spans = spans_to_read(part, options.max_image_bytes, large)
-    headed = [*spans, *large] if part.format == "webdataset-index" else []
-    read, headers = _read_spans(part, spans, headed, store)
-    _refuse_wrong_index(part, headers, Fields.of(options), store)
+    headed = {*spans, *large} if part.format == "webdataset-index" else set()
+    # A file's name may be in what is before its header, 16 KiB at most: to go for each name later costs a request each.
+    before = [(max(0, span.start - BLOCK - BEFORE), span.start) for span in headed]
+    blocks = _read_blocks(part, [*before, *((span.start, _end(span)) for span in spans)], store)
+    _refuse_wrong_index(part, headed, Fields.of(options), blocks)
+    read = {span: blocks.between(span.start, _end(span)) for span in spans}
     return samples_of_members(part, read, options.max_image_bytes, large, options.keep)
 
 
-def _read_spans(
-    part: Part, spans: Sequence[Span], headed: Sequence[Span], store: Store
-) -> tuple[dict[Span, bytes], dict[Span, bytes]]:
-    """Read byte ranges of one object in few requests, and the block before each of `headed`, which hold them."""
-    groups: list[list[tuple[int, int]]] = []
-    end = 0
-    wanted = [(span.start - BLOCK, span.start) for span in headed] + [(span.start, _end(span)) for span in spans]
-    for range_ in sorted(wanted):
-        if groups and range_[0] - end <= _GAP:
-            groups[-1].append(range_)
+@dataclass(frozen=True)
+class _Blocks:
+    """Bytes of an object: blocks in the order of their places, which do not overlap."""
+
+    starts: Sequence[int]
+    blocks: Sequence[bytes]
+
+    def between(self, begin: int, end: int) -> bytes:
+        """Return the bytes of a range that one of the blocks holds."""
+        place = bisect_right(self.starts, begin) - 1
+        first = self.starts[place]
+        return self.blocks[place][begin - first : end - first]
+
+
+def _read_blocks(part: Part, wanted: Iterable[tuple[int, int]], store: Store) -> _Blocks:
+    """Read byte ranges of one object in few requests."""
+    ranges: list[tuple[int, int]] = []
+    for begin, end in sorted(wanted):
+        if ranges and begin - ranges[-1][1] <= _GAP:
+            ranges[-1] = ranges[-1][0], max(ranges[-1][1], end)
         else:
-            groups.append([range_])
-        end = max(end, range_[1])
-    ranges = [(near[0][0], max(stop for _, stop in near)) for near in groups]
+            ranges.append((begin, end))
     blocks = in_threads(lambda range_: store.read(part.url, *range_, part.etag), ranges)
-    read = {
-        range_: block[range_[0] - first : range_[1] - first]
-        for near, (first, _), block in zip(groups, ranges, blocks, strict=True)
-        for range_ in near
-    }
-    return (
-        {span: read[span.start, _end(span)] for span in spans},
-        {span: read[span.start - BLOCK, span.start] for span in headed},
-    )
+    return _Blocks([begin for begin, _ in ranges], blocks)
 
 
 def _end(span: Span) -> int:
     return span.start + span.size
 
 
-def _refuse_wrong_index(part: Part, headers: Mapping[Span, bytes], fields: Fields, store: Store) -> None:
+def _refuse_wrong_index(part: Part, headed: Collection[Span], fields: Fields, blocks: _Blocks) -> None:
     """Refuse what an index file said of a tar, if the tar says otherwise.
 
     Raises:
         InputChanged: at a planned place there is no such image, label or metadata of the sample.
     """
-
-    def read(begin: int, end: int) -> bytes:
-        return store.read(part.url, begin, end, part.etag)
-
     for member in part.members:
         planned = ((member.image, fields.is_image), (member.label, fields.is_label), (member.meta_span, _is_metadata))
         for span, is_kind in planned:
-            if span is None or span not in headers:
+            if span is None or span not in headed:
                 continue
-            key, told = f"{member.id}.", names_told(read, span.start, span.size, headers[span])
+            key, told = f"{member.id}.", names_told(blocks.between, span.start, span.size)
             if not any(name.startswith(key) and is_kind(name[len(key) :].lower()) for name in told):
                 raise InputChanged(
                     f"{shown(index_url(part.url))}, by which this run was planned, is not the index of the tar beside "

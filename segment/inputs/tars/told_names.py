@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from segment.inputs.tars.tar_damage import BLOCK, header_in
 from segment.store.names import as_text
 
-_BEFORE = 1 << 14  # bytes before a header in which the attributes and the long name that belong to it are looked for
+BEFORE = 1 << 14  # bytes before a header in which the attributes and the long name that belong to it are looked for
 _EXTENSIONS = (b"x", b"X", b"L", b"K")  # headers of attributes and of long names
 
 
@@ -21,25 +21,24 @@ def clean_name(name: str) -> str:
     return name
 
 
-def names_told(read: Callable[[int, int], bytes], start: int, size: int, header: bytes | None = None) -> Iterator[str]:
+def names_told(read: Callable[[int, int], bytes], start: int, size: int) -> Iterator[str]:
     """Yield the names by which a tar tells of the file of `size` bytes that begins at byte `start`, if there is one.
 
     First that of its header, which writers cut off, abbreviate or write with other letters; last, for which some
     kilobytes more are read, that of the attributes or the long name before the header.
 
     Args:
-        read: returns a range of bytes of the tar.
-        header: the block before the file, if it is read already.
+        read: returns a range of bytes of the tar, from `BEFORE` bytes before the header to its end.
     """
     begin = start - BLOCK
-    header = read(begin, start) if header is None else header
+    header = read(begin, start)
     if header[124:135] == b"%011o" % size and header[156:157] == b"0":  # of nearly all, in a twentieth of the time
         yield clean_name(header[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape"))
     found = header_in(header)
     if found is None or not found.isreg() or found.size != size:
         return
     yield clean_name(found.name)
-    extensions = _extensions(read(max(0, begin - _BEFORE), begin)) if begin else b""
+    extensions = _extensions(read(max(0, begin - BEFORE), begin)) if begin else b""
     if not extensions:
         return
     try:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.spawn import get_executable
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from segment.errors import ModelError, SegmentError
@@ -40,6 +41,7 @@ def run_apart(
     *,
     each: Callable[[dict[str, Any]], object] = lambda event: None,
     errors: int | None = subprocess.DEVNULL,
+    temporary: Path | None = None,
 ) -> tuple[list[dict[str, Any]], str]:
     """Run `main()` of a module in a process, which is killed after some seconds.
 
@@ -49,12 +51,15 @@ def run_apart(
         seconds: after which the process is killed.
         each: gets each event as soon as it is printed.
         errors: where its standard error stream goes, as of `subprocess`.
+        temporary: an existing folder, in which it and its libraries make temporary files: killed, it leaves them.
 
     Returns:
         The events, and how the process ended, as in "ended by SIGSEGV".
     """
     # A worker multiplies no matrices, and numpy's BLAS would start a thread for each CPU on import.
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    if temporary:
+        env["TMPDIR"] = str(temporary)
     read, write = os.pipe()
     os.set_inheritable(read, True)
     command = [os.fsdecode(get_executable() or sys.executable), "-P", "-c", _CODE.format(read, module)]
@@ -96,13 +101,16 @@ def _feed(stream: BinaryIO, data: bytes) -> None:
         stream.write(data)
 
 
-def call_apart(function: Callable[..., T], *given: object, note: Callable[[str], object]) -> T:
+def call_apart(
+    function: Callable[..., T], *given: object, note: Callable[[str], object], temporary: Path | None = None
+) -> T:
     """Return `function(*given, note=..., within=...)`, called in such a process.
 
     Args:
         function: of a module. It does each step on a model of somebody else `within()`: reads it, or runs it on an
             image.
         note: gets its notes.
+        temporary: as of `run_apart`.
 
     Raises:
         ModelError: the model ended the process, or a step took too long.
@@ -113,7 +121,7 @@ def call_apart(function: Callable[..., T], *given: object, note: Callable[[str],
         if "note" in event:
             note(event["note"])
 
-    events, end = run_apart(__name__, (function, given), float("inf"), each=each, errors=None)
+    events, end = run_apart(__name__, (function, given), float("inf"), each=each, errors=None, temporary=temporary)
     last = events[-1] if events else {}
     if "error" in last:
         raise pickle.loads(base64.b64decode(last["error"]))
