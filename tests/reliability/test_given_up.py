@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -252,6 +253,24 @@ def test_a_model_that_ends_the_process_ends_no_more_than_that() -> None:
     with pytest.raises(ModelError, match="the process that tried it ended by SIGSEGV; is the file"):
         call_apart(calls_apart.dies, note=notes.append)
     assert notes == ["a note with an ESC: \x1b"]
+
+
+def test_what_a_process_was_given_is_held_once() -> None:
+    """Not as bytes for its pipe, too, until it ends: weights are of hundreds of megabytes."""
+    data, held = bytes(64 << 20), 0
+
+    def measure(line: str) -> None:
+        nonlocal held
+        assert line == str(len(data))
+        time.sleep(0.5)  # the thread that wrote the bytes ends
+        held = tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        call_apart(calls_apart.counts, data, note=measure)
+    finally:
+        tracemalloc.stop()
+    assert held < len(data) // 8
 
 
 def test_a_process_for_a_model_imports_no_pandas() -> None:

@@ -79,6 +79,7 @@ def run_apart(
     try:
         limit.start()
         threading.Thread(target=_feed, args=(os.fdopen(write, "wb"), data), daemon=True).start()
+        del data  # else a copy of the weights is held until the process ends
         for line in process.stdout:
             event = json.loads(line) if line.startswith(b"{") else {}
             if "step" in event:
