@@ -230,6 +230,17 @@ def test_every_image_of_a_check_and_of_a_draft_is_a_step(tmp_path: Path, monkeyp
     assert outside == 0
 
 
+def test_a_quantiser_that_takes_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither loading nor an image is to blame."""
+    place = Place(tmp_path)
+    for number in range(8):
+        place.add(f"{number}.png", number)
+    monkeypatch.setattr(apart_process, "call_apart", call_apart)
+    monkeypatch.setattr(quantizing, "make", calls_apart.makes_for_ever)
+    with pytest.raises(ModelError, match="the process that tried it did not quantise the model within 1 s"):
+        quantizing.quantise_job(place.job(), Asked())
+
+
 def test_time_in_which_all_is_stopped_does_not_count() -> None:
     """As by Ctrl-Z: a step goes on afterwards where it was."""
     code = (

@@ -20,7 +20,7 @@ from segment.errors import ModelError, SegmentError
 from segment.process.hidden_modules import hide_pandas
 
 T = TypeVar("T")
-Within = Callable[[], AbstractContextManager[None]]
+Within = Callable[..., AbstractContextManager[None]]
 NOT_LOADED = "did not load the model"  # how a process ended begins so
 LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
 _STEP_SECONDS = 2 * LOAD_SECONDS  # for a step of `call_apart`, which may load a model more than once and run it
@@ -143,7 +143,7 @@ def call_apart(
 
     Args:
         function: of a module. It does each step on a model of somebody else `within()`: reads it, or runs it on an
-            image.
+            image. A step of another kind says its seconds, and what it does: `within(3600.0, "quantise the model")`.
         note: gets its notes.
         temporary: as of `run_apart`.
 
@@ -173,12 +173,16 @@ def main() -> None:
     """Call a function in the process; print its notes, and at last what it returns or raises."""
     function, given = given_apart()
     try:
-        result = function(*given, note=lambda line: tell(note=line), within=lambda: within(_STEP_SECONDS, _STEP))
+        result = function(*given, note=lambda line: tell(note=line), within=_within_step)
         found = {"result": pickle.dumps(result)}
     except Exception as error:
         found = {"error": _pickled(error)}
     tell(**{name: base64.b64encode(data).decode() for name, data in found.items()})
     os._exit(0)  # as worker processes do: threads of libraries may abort the regular end
+
+
+def _within_step(seconds: float = _STEP_SECONDS, what: str = _STEP) -> AbstractContextManager[None]:
+    return within(seconds, what)
 
 
 def _pickled(error: Exception) -> bytes:
