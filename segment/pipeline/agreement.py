@@ -76,7 +76,7 @@ def try_runtimes(
     if "tried" in last:
         return [_parsed(each) for each in last["tried"]], _parsed(last["reference"])
     begun = Runtime(**last["begun"]) if last else runtimes[0]
-    if end == NOT_LOADED and begun == runtimes[0]:
+    if end.startswith(NOT_LOADED) and begun == runtimes[0]:
         raise load_timeout(f"{begun.name} did not load the model", _load_seconds(task))
     reason = f"the process that tried {begun.name} {end}"
     tried = [Tried(runtime) for runtime in runtimes]

@@ -22,6 +22,8 @@ from segment.readings.search import Note
 from segment.store.client import Store
 from segment.store.names import count
 
+_QUANTISER_SECONDS = 3600.0  # for what a quantiser does before, between and after the images
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -103,7 +105,7 @@ def make(making: Making, *, note: Note, within: Within) -> Made:
     if chosen.are_apart and (same := calibration.count_same(chosen.evaluated, making.job, store)):
         notes.append(f"{count(same, 'image')} calibrate and are evaluated: the price may be flattered")
     note(f"quantising with {count(calibration.images, 'image')}")
-    with within():
+    with within(_QUANTISER_SECONDS, "quantise the model"):
         files, settings = _quantise(card, weights, calibration, method, within)
     made = quantised_card(card, weights, files, calibration, method, settings, making.asked.seed)
     for name, data in files.items():

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -26,14 +26,18 @@ if TYPE_CHECKING:
     from segment.quantization.making import Made, Making
 
 
+def short(seconds: float = 0.0, what: str = "load the model or run it on an image") -> AbstractContextManager[None]:
+    return apart_process.within(1.0, what)
+
+
 def draft_within_a_second(model: str, *, note: Note, within: object) -> DraftedCard:
-    return draft_card(model, size=(24, 32), note=note, within=lambda: apart_process.within(1.0))
+    return draft_card(model, size=(24, 32), note=note, within=short)
 
 
 def makes_within_a_second(making: Making, *, note: Note, within: object) -> Made:
     from segment.quantization.making import make  # the other functions do not wait for what it imports
 
-    return make(making, note=note, within=lambda: apart_process.within(1.0))
+    return make(making, note=note, within=short)
 
 
 def is_killed_while_it_calibrates(making: Making, *, note: Note, within: object) -> Made:
@@ -42,7 +46,7 @@ def is_killed_while_it_calibrates(making: Making, *, note: Note, within: object)
     steps = itertools.count()
 
     @contextmanager
-    def image() -> Iterator[None]:
+    def image(*_: object) -> Iterator[None]:
         if next(steps) == 3:  # after the graph, the quantisation around all images, and the first of them
             os.kill(os.getpid(), signal.SIGKILL)
         yield
@@ -52,12 +56,30 @@ def is_killed_while_it_calibrates(making: Making, *, note: Note, within: object)
 
 def steps(seconds: Sequence[float], *, note: Note, within: object) -> None:
     """Steps of some seconds, each a second at most, within another one that is endless at its end."""
-    with apart_process.within(1.0):
+    with short():
         for each in seconds:
-            with apart_process.within(1.0):
+            with short():
                 time.sleep(each)
         note("past them")
         time.sleep(600)
+
+
+def quantises_for_ever(*given: object) -> None:
+    time.sleep(600)
+
+
+def makes_for_ever(making: Making, *, note: Note, within: object) -> Made:
+    from segment.quantization import making as module
+
+    module._quantise = quantises_for_ever  # type: ignore[assignment]
+    return module.make(making, note=note, within=short)
+
+
+def steps_once(*, note: Note, within: object) -> None:
+    with apart_process.within(3.0):
+        note("begun")
+        time.sleep(1)
+    note("ended")
 
 
 def waits(*, note: Note, within: object) -> None:
@@ -83,6 +105,10 @@ def imported_by_arrow(*, note: Note, within: object) -> list[str]:
     before = set(sys.modules)
     pa.array([1, 2])
     return sorted(set(sys.modules) - before)
+
+
+def counts(data: bytes, *, note: Note, within: object) -> None:
+    note(str(len(data)))
 
 
 def dies(*, note: Note, within: object) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -148,7 +149,7 @@ def endless(path: Path, how: str) -> Path:
     return path
 
 
-GIVEN_UP = "the process that tried it did not load the model, or run it on an image, within 600 s"
+GIVEN_UP = "the process that tried it did not load the model or run it on an image within 1 s"
 
 
 @pytest.mark.parametrize("how", ["loop", "functions"])
@@ -229,11 +230,58 @@ def test_every_image_of_a_check_and_of_a_draft_is_a_step(tmp_path: Path, monkeyp
     assert outside == 0
 
 
+def test_a_quantiser_that_takes_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither loading nor an image is to blame."""
+    place = Place(tmp_path)
+    for number in range(8):
+        place.add(f"{number}.png", number)
+    monkeypatch.setattr(apart_process, "call_apart", call_apart)
+    monkeypatch.setattr(quantizing, "make", calls_apart.makes_for_ever)
+    with pytest.raises(ModelError, match="the process that tried it did not quantise the model within 1 s"):
+        quantizing.quantise_job(place.job(), Asked())
+
+
+def test_time_in_which_all_is_stopped_does_not_count() -> None:
+    """As by Ctrl-Z: a step goes on afterwards where it was."""
+    code = (
+        "from tests.here import call_apart; from tests.reliability.calls_apart import steps_once; "
+        "call_apart(steps_once, note=lambda line: print(line, flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(4)
+        os.killpg(process.pid, signal.SIGCONT)
+        told, errors = process.communicate()
+    assert (process.returncode, told) == (0, b"ended\n"), errors
+
+
 def test_a_model_that_ends_the_process_ends_no_more_than_that() -> None:
     notes: list[str] = []
     with pytest.raises(ModelError, match="the process that tried it ended by SIGSEGV; is the file"):
         call_apart(calls_apart.dies, note=notes.append)
     assert notes == ["a note with an ESC: \x1b"]
+
+
+def test_what_a_process_was_given_is_held_once() -> None:
+    """Not as bytes for its pipe, too, until it ends: weights are of hundreds of megabytes."""
+    data, held = bytes(64 << 20), 0
+
+    def measure(line: str) -> None:
+        nonlocal held
+        assert line == str(len(data))
+        time.sleep(0.5)  # the thread that wrote the bytes ends
+        held = tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        call_apart(calls_apart.counts, data, note=measure)
+    finally:
+        tracemalloc.stop()
+    assert held < len(data) // 8
 
 
 def test_a_process_for_a_model_imports_no_pandas() -> None:

@@ -20,12 +20,15 @@ from segment.errors import ModelError, SegmentError
 from segment.process.hidden_modules import hide_pandas
 
 T = TypeVar("T")
-Within = Callable[[], AbstractContextManager[None]]
-NOT_LOADED = "did not load the model in time"  # how a process ended
+Within = Callable[..., AbstractContextManager[None]]
+NOT_LOADED = "did not load the model"  # how a process ended begins so
 LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
 _STEP_SECONDS = 2 * LOAD_SECONDS  # for a step of `call_apart`, which may load a model more than once and run it
+_STEP = "load the model or run it on an image"
+_TICK = 0.1  # seconds
 _KILLED = "ended by SIGKILL"
 _PR_SET_PDEATHSIG = 1  # of Linux
+_steps: list[tuple[float, str]] = []  # of such a process: those that it is in, the innermost last
 # A terminal sends SIGINT to both processes; the other one ends this one. What is given comes by a descriptor of its
 # own, as users may name their standard input, or a shell's `<(...)`.
 _CODE = (
@@ -72,28 +75,60 @@ def run_apart(
     finally:
         os.close(read)
     assert process.stdout
-    late, events = threading.Event(), []
-
-    def give_up() -> None:
-        late.set()
-        process.kill()
-
-    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), give_up)
-    timer.daemon = True
+    limit, events = _Limit(process, seconds), []
     try:
-        timer.start()
+        limit.start()
         threading.Thread(target=_feed, args=(os.fdopen(write, "wb"), data), daemon=True).start()
+        del data  # else a copy of the weights is held until the process ends
         for line in process.stdout:
-            if line.startswith(b"{"):
-                events.append(json.loads(line))
-                each(events[-1])
+            event = json.loads(line) if line.startswith(b"{") else {}
+            if "step" in event:
+                limit.step = event["step"]
+            elif event:
+                events.append(event)
+                each(event)
         process.wait()
     finally:
-        timer.cancel()
+        limit.ended.set()
         process.kill()  # which does nothing once it has been waited for
         process.wait()
         process.stdout.close()
-    return events, f"took more than {seconds:.0f} s" if late.is_set() else _end(process.returncode)
+    return events, limit.passed or _end(process.returncode)
+
+
+class _Limit(threading.Thread):
+    """Kills a process when its time is over, or the time of its step.
+
+    It counts ticks. Time in which both processes are stopped, as by Ctrl-Z, does not count; a timer of the system, or
+    a clock, would go on.
+
+    Attributes:
+        step: seconds that the step has at most, and what it does; None between steps. A new one starts anew.
+        passed: what took too long, in words; empty if nothing did.
+        ended: to be set when the process needs no limit any more.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        super().__init__(daemon=True)
+        self.step: tuple[float, str] | None = None
+        self.passed, self.ended = "", threading.Event()
+        self._process, self._seconds = process, seconds
+
+    def run(self) -> None:
+        """Count until the process ends, or is to be killed."""
+        step, whole, left = None, self._seconds, 0.0
+        while not self.ended.wait(_TICK):
+            if step is not self.step:
+                step = self.step
+                left = step[0] if step else 0.0
+            whole, left = whole - _TICK, left - _TICK
+            if step and left <= 0:
+                self.passed = f"did not {step[1]} within {step[0]:.0f} s, and was ended"
+            elif whole <= 0:
+                self.passed = f"took more than {self._seconds:.0f} s"
+            if self.passed:
+                self._process.kill()
+                return
 
 
 def _feed(stream: BinaryIO, data: bytes) -> None:
@@ -108,7 +143,7 @@ def call_apart(
 
     Args:
         function: of a module. It does each step on a model of somebody else `within()`: reads it, or runs it on an
-            image.
+            image. A step of another kind says its seconds, and what it does: `within(3600.0, "quantise the model")`.
         note: gets its notes.
         temporary: as of `run_apart`.
 
@@ -127,11 +162,9 @@ def call_apart(
         raise pickle.loads(base64.b64decode(last["error"]))
     if "result" in last:
         return pickle.loads(base64.b64decode(last["result"]))  # type: ignore[no-any-return]
-    if end == NOT_LOADED:
-        end = f"did not load the model, or run it on an image, within {_STEP_SECONDS:.0f} s, and was ended"
-    elif end == _KILLED:
+    if end == _KILLED:
         end += ", as for want of memory"
-    else:
+    elif end.startswith("ended "):
         end += "; is the file damaged?"
     raise ModelError(f"the model cannot be used: the process that tried it {end}")
 
@@ -140,12 +173,16 @@ def main() -> None:
     """Call a function in the process; print its notes, and at last what it returns or raises."""
     function, given = given_apart()
     try:
-        result = function(*given, note=lambda line: tell(note=line), within=lambda: within(_STEP_SECONDS))
+        result = function(*given, note=lambda line: tell(note=line), within=_within_step)
         found = {"result": pickle.dumps(result)}
     except Exception as error:
         found = {"error": _pickled(error)}
     tell(**{name: base64.b64encode(data).decode() for name, data in found.items()})
     os._exit(0)  # as worker processes do: threads of libraries may abort the regular end
+
+
+def _within_step(seconds: float = _STEP_SECONDS, what: str = _STEP) -> AbstractContextManager[None]:
+    return within(seconds, what)
 
 
 def _pickled(error: Exception) -> bytes:
@@ -178,16 +215,21 @@ def given_apart() -> Any:
 
 
 @contextmanager
-def within(seconds: float = LOAD_SECONDS) -> Iterator[None]:
+def within(seconds: float = LOAD_SECONDS, what: str = "load the model") -> Iterator[None]:
     """End such a process if the block, a step on a model, takes longer, in native code too.
 
     A step within another one is progress: after it the other one has its seconds again.
+
+    Args:
+        what: says what the step does, after "did not".
     """
-    is_inner = signal.setitimer(signal.ITIMER_REAL, seconds)[0] > 0  # by default SIGALRM ends a process
+    _steps.append((seconds, what))
+    tell(step=_steps[-1])
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, seconds if is_inner else 0)
+        _steps.pop()
+        tell(step=_steps[-1] if _steps else None)
 
 
 def tell(**event: object) -> None:
@@ -196,6 +238,4 @@ def tell(**event: object) -> None:
 
 
 def _end(code: int) -> str:
-    if code == -signal.SIGALRM:
-        return NOT_LOADED
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
