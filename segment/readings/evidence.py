@@ -134,6 +134,11 @@ class Comparison:
         return (self.miou.matters and self.by_image.value > 0) or (self.by_image.matters and self.miou.value > 0)
 
     @property
+    def contradicts(self) -> bool:
+        """Whether the one reading is better beyond the noise by one measure, and worse by the other."""
+        return (self.miou.matters and self.by_image.value < 0) or (self.by_image.matters and self.miou.value < 0)
+
+    @property
     def is_open(self) -> bool:
         """Whether more images may show that it is better."""
         return self.miou.may_matter or self.by_image.may_matter

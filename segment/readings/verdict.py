@@ -168,12 +168,20 @@ def _chance(item: Tried) -> str:
 
 
 def _level(found: Found, settings: Sequence[str]) -> Iterator[str]:
-    """Yield what the labels do not decide: other readings within the noise, the highest score first."""
-    level = []
+    """Yield what the labels do not decide: other readings within the noise, the highest score first.
+
+    Those that are better by one measure and worse by the other are told apart from these.
+    """
+    level, split = [], []
     for item in found.ties:
-        names = item.reading.changes(found.best.reading)
-        if len(names) == 1:
+        names, against = item.reading.changes(found.best.reading), item.against(found.best)
+        if len(names) == 1 and against.contradicts:
+            difference = f"{against.miou} points, image by image {against.by_image}"
+            split.append(f"{item.reading.words(names)} ({percent(item)}: {difference})")
+        elif len(names) == 1:
             level.append(f"{item.reading.words(names)} ({percent(item)})")
+    if split:
+        yield f"better by one measure and worse by the other, so no advice: {'; '.join(split)}"
     if level:
         what = "of the new values" if settings else "of the card's values"
         yield f"within the noise or {_LEAST} {what}, so not told apart: {'; '.join(level)}"

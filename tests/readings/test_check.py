@@ -20,7 +20,7 @@ from segment.readings.checking import check_card
 from segment.readings.evidence import Evidence
 from segment.readings.numbering import decoded
 from segment.readings.search import Found, Tried
-from segment.readings.verdict import _open_rivals, card_lines
+from segment.readings.verdict import _level, _open_rivals, card_lines
 from tests.calls import Call
 from tests.datasets import Item, encoded, write_files, write_parquet, write_tars
 from tests.graphs import colour_classifier, painted
@@ -379,6 +379,28 @@ def test_a_reading_that_may_be_better_is_named_with_its_noise() -> None:
     assert words.startswith("BGR has ")
     assert f"({difference.miou} points, image by image {difference.by_image})" in words
     assert list(_open_rivals(Found(other, other, (other, one), 6, 12, 0, 1.0))) == []
+
+
+def test_a_reading_that_is_better_by_one_measure_and_worse_by_the_other_is_told_as_such() -> None:
+    """It finds a class of some images that the card never sees, and sees less of what all others show."""
+    counts = np.zeros((2, 40, 3, 4), np.int64)
+    counts[:, :, 0, 0] = 1000
+    counts[1, :, 0, :2] = 600, 400
+    counts[1, ::4, 0, :2] = 1000, 0
+    counts[0, ::4, 2, 0] = counts[1, ::4, 2, 2] = 500
+    card = load_card("demo-streets")
+    card = card.model_copy(update={"classes": card.classes.model_copy(update={"ignore": ()})})
+    reading = Reading.of(card, decoded())
+    one, other = (
+        Tried(replace(reading, channels=channels), Evidence.of(some, card))
+        for channels, some in zip(("RGB", "BGR"), counts, strict=True)
+    )
+    difference = other.against(one)
+    assert difference.miou.matters
+    assert difference.by_image.value < 0
+    (words,) = _level(Found(one, one, (other, one), 40, 80, 0, 1.0), ())
+    assert words.startswith("better by one measure and worse by the other, so no advice: BGR (")
+    assert f"{difference.miou} points, image by image {difference.by_image})" in words
 
 
 def test_lines_of_a_card_that_is_right_are_none(tmp_path: Path) -> None:
