@@ -1,7 +1,5 @@
 """An extension of Griffe: examples in docstrings (`>>> ...`) become code blocks; Markdown takes them for quotations."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -3,8 +3,6 @@
 A page says where: `hooks.py` replaces `<!-- generated: NAME -->` with the text of `PARTS[NAME]`.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin

@@ -1,7 +1,5 @@
 """Hooks of MkDocs: borrow pages of the repository, lead links to them, and fill in what comes from the code."""
 
-from __future__ import annotations
-
 import logging
 import posixpath
 import re

@@ -3,8 +3,6 @@
 `--check` changes nothing and exits 1 if the picture is out of date.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import defaultdict
 from pathlib import Path

@@ -6,8 +6,6 @@ A head of Ray's on loopback, a real Prometheus (`apt-get install prometheus`) an
 many times over, with a broken image in each tar. It takes some minutes; both CPUs should be free.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -5,8 +5,6 @@
 of the page.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import html

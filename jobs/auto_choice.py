@@ -9,8 +9,6 @@ pixels as in f32 on the default runtime. Then `auto` chooses as in a run of many
 a measurement is worth its time). It is right where its choice is within 5 % of the fastest of those that agree (99 %).
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import sys

@@ -9,8 +9,6 @@ through all models in turn, so that what else the machine does slows all alike; 
 thread, and scoring. The cost is the seconds of an image over those of the first model.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import os

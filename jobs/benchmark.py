@@ -14,8 +14,6 @@ or 99.5 % of the pixels where the version of the format is another. `--auto` lea
 users do, and to the limit, which takes the fastest whose masks agree; what is equal is reported only.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json

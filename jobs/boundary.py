@@ -10,8 +10,6 @@ median of the rounds. Masks and labels are those of CamVid, each mask the label 
 Reads `camvid/labels` below `--shared` (default: $SEGMENT_SHARED, else ../shared).
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import os

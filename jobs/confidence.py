@@ -13,8 +13,6 @@ Cost: images a second of CPU time of a session with one thread, without and with
 Reads `camvid` and `models` below `--shared` (default: $SEGMENT_SHARED, else ../shared).
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

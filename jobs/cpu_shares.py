@@ -5,8 +5,6 @@
 The run is started by this command, on a machine that has nothing else to do; OUTPUT is where it writes its masks.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -9,8 +9,6 @@ A process a checkout holds the session, single-threaded; both segment the same r
 `f32` that of this checkout with its masks in f32.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -9,8 +9,6 @@ of frames of videos that are drawn one by one (which is wrong: their intervals a
 images there are, stand the multinomial ones of the textbook, which draw as many as there are.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

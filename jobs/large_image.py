@@ -10,8 +10,6 @@ the first image and again after it, and resumed; it must leave the same bytes.
 Reads `camvid/images` and `models` below `--shared` (default: $SEGMENT_SHARED, else ../shared).
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import hashlib

@@ -11,8 +11,6 @@ of the rounds, ratios are of one round. `same pixels` and `mIoU` (mean over the 
 Reads `voc` and `models` below `--shared` (default: $SEGMENT_SHARED, else ../shared).
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

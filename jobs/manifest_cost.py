@@ -8,8 +8,6 @@ computing them once more, one after the other, of all that was written; in the r
 model. The audits are commands, so that their CPU seconds and their memory are told. Prints Markdown.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

@@ -11,8 +11,6 @@ second without an option over the first: how much the machine varies.
 Reads `camvid`, `voc` and `models` below `--shared` (default: $SEGMENT_SHARED, else ../shared).
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

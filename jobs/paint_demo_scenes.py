@@ -5,8 +5,6 @@
 The same versions of numpy and OpenCV (requirements.lock) write the same bytes.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

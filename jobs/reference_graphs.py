@@ -18,8 +18,6 @@ published graphs layer by layer. ICNet (Zhao et al., arXiv 1704.08545) follows i
 stems of 64-64-128, a pyramid of 512 and fusion in 256 channels meet both published figures.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

@@ -12,8 +12,6 @@ a bucket of as many objects; `objects` plans, resumes and audits a run of them; 
 simulated. Prints Markdown; `--json` keeps it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import multiprocessing

@@ -10,8 +10,6 @@ by part, a few at a time, and their memory does not depend on the number of imag
 its own, so that its memory is its own. Prints Markdown.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import resource

@@ -6,8 +6,6 @@
 Flags, job files and exit codes are those of `segment run`; `jobs/README.md` shows what each step prints.
 """
 
-from __future__ import annotations
-
 import sys
 
 from segment.__main__ import run

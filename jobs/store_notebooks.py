@@ -6,8 +6,6 @@ The scenes are segmented in f32 and in INT8, a minute in all. `tests/test_notebo
 compares what they print with what is stored.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import os

@@ -8,8 +8,6 @@ have one thread and take turns, image by image, in one process; times are of the
 process of its own for each: start is the CPU time of importing the runtime and of opening the session.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

@@ -11,8 +11,6 @@ Enlarging adds nothing to see, and the model was trained on images that it sees 
 blend compare.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -9,8 +9,6 @@ at the size of the images, by the 'cityscapes' convention. The interval holds 95
 anew from these (bootstrap, percentiles): it says how far the score of other images may lie from it by chance.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

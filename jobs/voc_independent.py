@@ -9,8 +9,6 @@ It gives class indices, or scores of any size, which are enlarged bilinearly to 
 image that fits, which is what TensorFlow DeepLab's evaluation does. Both put it top left and fill the rest with 127.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path

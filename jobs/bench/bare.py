@@ -1,7 +1,5 @@
 """The limit's way around the model: the fastest calls of libraries that are known, with nothing checked."""
 
-from __future__ import annotations
-
 import ctypes
 import io
 import struct

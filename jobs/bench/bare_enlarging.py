@@ -3,8 +3,6 @@
 Graphs that end in a bilinear enlarging lose it here. Nothing of `segment` is imported: it does the same in other words.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

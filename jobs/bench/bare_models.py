@@ -1,7 +1,5 @@
 """The limit's models: each runtime as its own documentation advises, with all that can be in the graph in the graph."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What is measured: models with their runtimes, contenders, and how each is started."""
 
-from __future__ import annotations
-
 import os
 import sys
 from dataclasses import dataclass

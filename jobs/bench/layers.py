@@ -1,7 +1,5 @@
 """A small writer of ONNX graphs with seeded weights, layer by layer; numpy and onnx only."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

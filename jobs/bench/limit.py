@@ -9,8 +9,6 @@ is in the graph: bytes go in, class indices come out. It checks nothing (no faul
 make up for. Where the spec's runtime is `auto`, it is the fastest one whose masks agree, measured before the start.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """The machine, in words: without it a time says nothing."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import os

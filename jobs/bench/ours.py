@@ -3,8 +3,6 @@
 python jobs/bench/ours.py SPEC.json ENGINE FORMAT      # ENGINE: local, ray; FORMAT: files, tars, parquet, list
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

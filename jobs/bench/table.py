@@ -1,7 +1,5 @@
 """Figures of one run: medians with minimum and maximum, ratios round by round."""
 
-from __future__ import annotations
-
 import statistics
 from typing import Any
 

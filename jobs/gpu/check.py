@@ -5,8 +5,6 @@
 `jobs/gpu_check.sh` installs what is needed and runs this. Exit code 0 if every step did what it should.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -3,8 +3,6 @@
 python -m jobs.gpu.facts JSON
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import os

@@ -3,8 +3,6 @@
 python -m jobs.gpu.inputs FOLDER NUMBER
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -5,8 +5,6 @@ python -m jobs.gpu.kill_and_resume FOLDER JSON -- RUN_OPTIONS...
 FOLDER holds `images/` and gets the output; the options go to `segment run`.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

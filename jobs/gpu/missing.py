@@ -6,8 +6,6 @@ INSTALLED is `pip list --format=freeze` of that machine. Runs where the project 
 versions are those of here. onnxruntime-gpu takes the place of onnxruntime.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The steps of the check in order of worth: what comes first is known even if time runs out."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field

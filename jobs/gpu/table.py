@@ -1,7 +1,5 @@
 """What the check found, as Markdown for BENCHMARKS.md."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

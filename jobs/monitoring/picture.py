@@ -5,8 +5,6 @@
 Every panel is its own PromQL, evaluated by Prometheus. Needs matplotlib (`pip install 'segment-job[notebooks]'`).
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

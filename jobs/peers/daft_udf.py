@@ -3,8 +3,6 @@
 https://docs.daft.ai/en/stable/custom-code/cls/: a class that loads the model once a worker, on its native runner.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

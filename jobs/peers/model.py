@@ -1,7 +1,5 @@
 """What every peer needs around onnxruntime: the card's preprocessing in numpy, a session with defaults, a PNG."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

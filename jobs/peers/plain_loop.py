@@ -1,7 +1,5 @@
 """Peer: a plain Python loop, onnxruntime with its default threads."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

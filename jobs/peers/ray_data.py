@@ -5,8 +5,6 @@ One actor per CPU but one: on two CPUs, two actors leave none for reading and wr
 asks for one CPU and lets onnxruntime choose its threads, as the examples do.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -3,8 +3,6 @@
 https://docs.pytorch.org/docs/stable/data.html: a map-style `Dataset`, `num_workers` and `batch_size`.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`discovery`: an input is listed; `plan`: a long plan is weighed."""
 
-from __future__ import annotations
-
 from jobs.scaling.figures import Figure, Scale, resident, timed
 from jobs.scaling.inputs import tiny_images
 from segment.inputs.discover import discover

@@ -1,7 +1,5 @@
 """What a measure is told and what it tells, and how it is taken: seconds, memory, CPU."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Three views, from the cheapest to the most real: how blocks are dealt out (arith
 costs its driver (workers that are timers, no process), and a run on Ray with as many sleeping actors as memory allows.
 """
 
-from __future__ import annotations
-
 import heapq
 import random
 import statistics

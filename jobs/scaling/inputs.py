@@ -1,7 +1,5 @@
 """The null model and images of 64x64."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`listing`: objects of an S3 bucket are listed, of a server that answers from memory after 50 ms."""
 
-from __future__ import annotations
-
 import resource
 import time
 

@@ -5,8 +5,6 @@
 Bucket `folders` holds so many keys in folders of a thousand, bucket `flat` all of them in one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 import time

@@ -1,7 +1,5 @@
 """`nodes`: models that sleep, on several logical nodes."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

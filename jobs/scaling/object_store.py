@@ -1,7 +1,5 @@
 """`store`: what Ray's object store holds."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ The server lists from memory, and the masks files of the run hold error rows, of
 process of its own, whose memory is its own.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import resource
 import time

@@ -1,7 +1,5 @@
 """`resume`: what a run does before its first round."""
 
-from __future__ import annotations
-
 import segment
 from jobs.scaling.figures import Figure, Scale, resident, timed
 from segment.output.plan import Plan

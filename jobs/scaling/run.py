@@ -1,7 +1,5 @@
 """`run`: a job on the Ray engine; `finished`: its rerun, aggregation and audit."""
 
-from __future__ import annotations
-
 import time
 
 import segment

@@ -6,8 +6,6 @@ Bucket `sparse`, objects `tars/0000.tar` and so on, all of the same pictures. Ea
 together get `BANDWIDTH`. `GET /bytes` tells how many bytes of tars were sent.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 import tarfile

@@ -1,7 +1,5 @@
 """`start`: what a user waits for."""
 
-from __future__ import annotations
-
 import statistics
 import subprocess
 import sys

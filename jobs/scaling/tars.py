@@ -1,7 +1,5 @@
 """`tars`: the time until the first part of a large input of tars is committed, and what is read before."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 import urllib.request

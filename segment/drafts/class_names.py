@@ -1,7 +1,5 @@
 """Classes of a model by their number, as the usual data sets have them; names and colours for the others."""
 
-from __future__ import annotations
-
 import itertools
 
 from segment.drafts.contract import Said, guess

@@ -1,7 +1,5 @@
 """A draft of a contract: values, each with where it is from."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 

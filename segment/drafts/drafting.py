@@ -1,7 +1,5 @@
 """Drafts a card for a model, and tries it before anybody sees it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, replace

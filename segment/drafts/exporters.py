@@ -1,7 +1,5 @@
 """What exporters leave: metadata in the graph, and files beside it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress

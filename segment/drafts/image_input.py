@@ -1,7 +1,5 @@
 """The input that takes the image: which one, its layout, its size."""
 
-from __future__ import annotations
-
 from segment.drafts.contract import Hints, Said, guess, refusal, unanswered
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts
 from segment.models.sessions.ports import Dims, Port

@@ -1,7 +1,5 @@
 """The output that holds the mask: which one, its layout, its kind, its number of classes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Values of metadata: literals, class names, numbers of channels."""
 
-from __future__ import annotations
-
 import ast
 from contextlib import suppress
 from typing import Any

@@ -4,8 +4,6 @@ Sources: open-mmlab/mmdeploy, mmdeploy/backend/sdk/export_info.py, csrc/mmdeploy
 PaddlePaddle/PaddleSeg, tools/export.py, paddleseg/transforms/transforms.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How pixels become the input: channel order, value range, mean and standard deviation."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

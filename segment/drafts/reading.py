@@ -1,7 +1,5 @@
 """The draft of a model: its graph's facts, its exporter's hints, and guesses for the rest."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The trial of a card: a session segments generated images, and the user's own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """A draft as the text of a card: TOML with a comment for every line that is known from a file or guessed."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

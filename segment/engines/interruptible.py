@@ -1,7 +1,5 @@
 """Waits for results of Ray that can be interrupted."""
 
-from __future__ import annotations
-
 import ctypes
 import queue
 import threading

@@ -1,7 +1,5 @@
 """The local engine: one pool of worker processes on this machine."""
 
-from __future__ import annotations
-
 import logging
 import socket
 from collections.abc import Generator

@@ -6,8 +6,6 @@ it holds the lock, none gets work (noxdafox/pebble#163). None of them tells a sl
 process has a socket of its own, and one thread, which never waits for a process, makes all decisions.
 """
 
-from __future__ import annotations
-
 import logging
 import pickle
 import queue

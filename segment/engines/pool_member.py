@@ -1,7 +1,5 @@
 """A process of a pool, as the pool knows it: its work, and how long it has done nothing."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from segment.engines.suspect import Suspect

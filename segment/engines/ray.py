@@ -6,8 +6,6 @@ to commit, because worker processes of further operators would compete for the s
 operators, so that no GPU waits for a JPEG.
 """
 
-from __future__ import annotations
-
 import importlib
 import logging
 import socket

@@ -1,7 +1,5 @@
 """Blocks of parts for Ray Data."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 from segment.output.plan import Plan

@@ -1,7 +1,5 @@
 """Heartbeats of Ray's worker processes: `HeartbeatSender` sends them, the actor of a `HeartbeatMonitor` keeps them."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

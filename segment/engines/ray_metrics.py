@@ -5,8 +5,6 @@ every ten seconds (RAY_metrics_report_interval_ms), so the last counts of a work
 for watching, exact numbers are in the ledger.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Iterator
 from typing import Any

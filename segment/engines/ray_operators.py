@@ -4,8 +4,6 @@ On CPUs one operator does a part from its bytes to its commit. On GPUs there are
 score and write.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import os

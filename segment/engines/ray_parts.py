@@ -1,7 +1,5 @@
 """The parts of a plan as a source of Ray Data: what the Read operator of every job reads."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

@@ -6,8 +6,6 @@ nine times a second, at 4 ms each. (CPU time on two loaded cores.) What is left 
 helper processes, and its import in the driver and in every actor.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

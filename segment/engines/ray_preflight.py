@@ -1,7 +1,5 @@
 """Checks before a Ray cluster is joined or started: where they fail, Ray itself would wait for ever or crash."""
 
-from __future__ import annotations
-
 import logging
 import os
 import resource

@@ -1,7 +1,5 @@
 """A Ray cluster that is started here: its environment, its folder, and the process that ends what it leaves."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import subprocess

@@ -1,7 +1,5 @@
 """`ImageSource`: any input of a job as a Ray Data `Datasource`, for a user's own pipeline."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import logging

@@ -1,7 +1,5 @@
 """Calls that are spread over the nodes of a Ray cluster, beside the actors that segment there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The stages one by one, for engines that run each in a process of its own, and the data between two of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from segment.inputs.large_files import encoded_size

@@ -1,7 +1,5 @@
 """The driver's watchdog of a Ray run: replaces stuck workers, notices a lost head, and ends vain waits."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

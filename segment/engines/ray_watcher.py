@@ -7,8 +7,6 @@ It runs as a script, and imports the standard library and psutil only. Its stand
 first byte says that the cluster has started, its end that the driver is gone.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import sys

@@ -1,7 +1,5 @@
 """A part that killed its worker: it is run image by image until the image that kills is an error row."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Sequence
 

@@ -5,8 +5,6 @@ and never the caller's `__main__`: scripts need no main guard, and notebooks and
 `multiprocessing.Pool`) can start one. Its task, with the credentials, goes over the socket and not on its command line.
 """
 
-from __future__ import annotations
-
 import errno
 import math
 import os

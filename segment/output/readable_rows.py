@@ -1,7 +1,5 @@
 """What readers rely on in the rows of a masks file, which somebody else may have written; an audit checks far more."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """What is written beside a mask: how sure the model is of the image and of each class, and the PNGs of its pixels."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

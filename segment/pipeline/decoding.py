@@ -1,7 +1,5 @@
 """What a worker decodes now."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 

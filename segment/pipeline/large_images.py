@@ -1,7 +1,5 @@
 """Rows of images that are segmented tile by tile: counted in strips, with masks within or beside their rows."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Memory guard: a worker process that uses too much memory ends itself before the kernel kills others on its node."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import resource

@@ -1,7 +1,5 @@
 """The results of parts: skipped, failed or committed."""
 
-from __future__ import annotations
-
 import logging
 import socket
 import time

@@ -1,7 +1,5 @@
 """Run the model on the images of a part, batch by batch."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias

@@ -3,8 +3,6 @@
 Containers, Kubernetes pods and jobs of batch systems are control groups, of version 1 or 2 of the interface.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -4,8 +4,6 @@ They do not depend on an engine. An engine calls them one after the other in one
 of its own; the bytes are the same.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence

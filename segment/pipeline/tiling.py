@@ -1,7 +1,5 @@
 """Images of any size by a model of a fixed one: tile by tile, in the memory of one row of tiles."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np

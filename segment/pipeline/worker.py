@@ -1,7 +1,5 @@
 """Workers: run the stages part by part, with one session, and commit the masks."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait

@@ -1,7 +1,5 @@
 """The memory of a worker, predicted from the model, the shapes of tensors and the sizes of encoded images."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

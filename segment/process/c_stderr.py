@@ -3,8 +3,6 @@
 glibc allows a program to set that variable. File descriptor 2, and with it all that Python writes, stays unchanged.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import threading

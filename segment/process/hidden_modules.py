@@ -1,7 +1,5 @@
 """What makes a process start sooner."""
 
-from __future__ import annotations
-
 import importlib.abc
 import sys
 

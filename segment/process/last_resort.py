@@ -5,8 +5,6 @@ run either. But the interpreter writes the number of each signal into a pipe at 
 nothing else, reads it.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import signal

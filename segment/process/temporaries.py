@@ -3,8 +3,6 @@
 A folder is locked while its process lives. The kernel ends the lock with the process, however that dies.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

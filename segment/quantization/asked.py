@@ -1,7 +1,5 @@
 """What `segment quantize` is asked for beside a job, and the jobs and models that it refuses, in words."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib.util import find_spec
 

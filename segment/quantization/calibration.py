@@ -1,7 +1,5 @@
 """The images that calibrate: read as a job reads them, and kept as the network would get them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -6,8 +6,6 @@ beyond the limit, this is told. Who needs proof evaluates more images, or `segme
 interval decides.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from segment.quantization.asked import Asked

@@ -1,7 +1,5 @@
 """What `segment quantize` does with a model, in a process of its own: somebody else's graph may never end."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From calibration images to the numbers at a graph's own input, by the nodes that a session puts there."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator
 from typing import Any

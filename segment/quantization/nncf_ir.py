@@ -3,8 +3,6 @@
 NNCF also writes ONNX, which openvino computes wrongly: so an ONNX file becomes an IR here.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

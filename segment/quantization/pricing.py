@@ -1,7 +1,5 @@
 """The price of quantisation: the source in f32 and the quantised model segment the same images, and are compared."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The output folder: it holds what this command writes and nothing else, and the card comes last."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence

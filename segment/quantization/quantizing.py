@@ -1,7 +1,5 @@
 """`segment.quantize`: weights in INT8, a card beside them, and a page that says what they cost."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from segment.errors import SegmentError, UsageError

@@ -1,7 +1,5 @@
 """Keeps what a quantiser says of its own work out of the command's output."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """CPU time of an image, by runtime and precision: one thread each, in turns, so that a busy machine slows all alike."""
 
-from __future__ import annotations
-
 import platform
 import time
 from collections.abc import Sequence

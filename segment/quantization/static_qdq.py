@@ -3,8 +3,6 @@
 The file that results gives the same score in onnxruntime and openvino.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 from typing import Any

@@ -1,7 +1,5 @@
 """What the command says of a quantised model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from segment.quantization.quantised_page import gain

@@ -1,7 +1,5 @@
 """A first run of a quantised model in a process of its own: a runtime may crash on a graph that it has read."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

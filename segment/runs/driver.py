@@ -1,7 +1,5 @@
 """The driver: runs a job from plan to `_SUCCESS`, by rounds, statistics, audit and report."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from contextlib import ExitStack, closing

@@ -1,7 +1,5 @@
 """The end of a run whose images or labels fail, early or not, and advice on labels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from segment.errors import TooManyErrors

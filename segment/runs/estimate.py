@@ -1,7 +1,5 @@
 """`segment plan`: the extent, duration and cost of a run, estimated by segmenting a few of its images."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import itertools

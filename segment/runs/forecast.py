@@ -1,7 +1,5 @@
 """The forecast of a run before it starts: work, workers and memory."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from segment.engines import Engine

@@ -1,7 +1,5 @@
 """An engine that starts on first use, so that a run without work starts none."""
 
-from __future__ import annotations
-
 from segment.engines import Engine
 from segment.job import Job
 from segment.models.sessions import Runtime

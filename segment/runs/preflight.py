@@ -1,7 +1,5 @@
 """Tests of an output before a run starts: what it is, and one small object is created, read, listed and deleted."""
 
-from __future__ import annotations
-
 import re
 import secrets
 from contextlib import nullcontext, suppress

@@ -1,7 +1,5 @@
 """The proof of what `auto` has chosen: the first images of a run, before any is committed, against f32 on a CPU."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

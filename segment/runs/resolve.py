@@ -1,7 +1,5 @@
 """Resolution of a job: engine, runtime, batch size and identity of the run, the task of its workers, `run.json`."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import platform

@@ -1,7 +1,5 @@
 """What readers of a run say of masks files that somebody changed: words, never a traceback, whatever the command."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Forecast, estimate and speed of a run: stages, limiting stage, cost, memory."""
 
-from __future__ import annotations
-
 import datetime
 import json
 import subprocess

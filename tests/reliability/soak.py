@@ -7,8 +7,6 @@ workers and restarts of the server, and started again until it ends well. Then t
 bytes, the secrets. Frozen workers are woken after that, and the oracle is asked again.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

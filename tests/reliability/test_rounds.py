@@ -1,7 +1,5 @@
 """Rounds: hopeless runs end early, and a bug is its part's failure."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable

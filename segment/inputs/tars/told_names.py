@@ -1,7 +1,5 @@
 """What a tar says of the file that begins at one of its bytes, where something else, as an index file, told of it."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from collections.abc import Callable, Iterator
