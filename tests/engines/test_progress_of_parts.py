@@ -49,5 +49,5 @@ def test_images_of_a_part_in_work_are_seen(engine: str, tmp_path: Path) -> None:
     assert (report.complete, report.total.images) == (True, 8)
     begun = [begun for done, begun in seen.states if not done]
     assert begun == sorted(begun)
-    assert len({images for images in begun if 0 < images < 8}) >= 2, seen.states
+    assert any(0 < images < 8 for images in begun), seen.states
     assert all(done + begun <= 8 for done, begun in seen.states)

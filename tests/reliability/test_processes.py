@@ -217,7 +217,7 @@ def test_what_workers_log_is_heard(
     monkeypatch.setattr("segment.runs.rounds._ROUNDS", ("none",))
     with caplog.at_level(logging.WARNING, "segment"), pytest.raises(StoreError, match="TypeError: a bug"):
         run_on(ONE, place.job())
-    (record,) = [record for record in caplog.records if record.name == "segment.pipeline.worker"]
+    (record,) = [record for record in caplog.records if record.name == "segment.pipeline.part_results"]
     assert record.getMessage().endswith(": TypeError: a bug")
 
 
