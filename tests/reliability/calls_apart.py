@@ -30,13 +30,6 @@ def short(seconds: float = 0.0, what: str = "load the model or run it on an imag
     return apart_process.within(1.0, what)
 
 
-def short_steps(
-    seconds: float = 1.0, what: str = "load the model or run it on an image"
-) -> AbstractContextManager[None]:
-    """Steps on the model have a second; what a quantiser does around them has a minute: it imports its library."""
-    return apart_process.within(min(seconds, 60.0), what)
-
-
 def draft_within_a_second(model: str, *, note: Note, within: object) -> DraftedCard:
     return draft_card(model, size=(24, 32), note=note, within=short)
 
@@ -44,7 +37,7 @@ def draft_within_a_second(model: str, *, note: Note, within: object) -> DraftedC
 def makes_within_a_second(making: Making, *, note: Note, within: object) -> Made:
     from segment.quantization.making import make  # the other functions do not wait for what it imports
 
-    return make(making, note=note, within=short_steps)
+    return make(making, note=note, within=short)
 
 
 def is_killed_while_it_calibrates(making: Making, *, note: Note, within: object) -> Made:

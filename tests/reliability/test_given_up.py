@@ -172,7 +172,8 @@ def test_a_quantisation_of_a_graph_that_never_ends_is_given_up(tmp_path: Path, h
     chosen = quantizing._choose(job, Asked(), store)
     weights = load_weights(card, job.weights, store=store)
     making = Making(card, weights, job, Asked(), chosen, pricing.served_by(job, "onnx"), store, folder)
-    with pytest.raises(ModelError, match=GIVEN_UP):
+    # whichever step is the first that does not end
+    with pytest.raises(ModelError, match=f"{GIVEN_UP}|the process that tried it did not quantise the model within 1 s"):
         call_apart(calls_apart.makes_within_a_second, making, note=print)
 
 
