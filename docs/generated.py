@@ -18,7 +18,7 @@ from segment.models.card import ModelCard
 from segment.output.attempts import TIMINGS_SCHEMA
 from segment.output.mask_columns import MASKS_SCHEMA
 from segment.output.remarks import REMARKS
-from segment.output.stats_files import STATS_SCHEMA
+from segment.output.shard_stats import STATS_SCHEMA
 
 Schema = Mapping[str, Any]
 

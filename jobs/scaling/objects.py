@@ -26,8 +26,8 @@ from segment.metrics import Confusion
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.output.manifest import stats_path
-from segment.output.stats_files import stats_table
-from segment.output.tables import ImageRow, ShardStats, to_parquet, write_masks
+from segment.output.shard_stats import ShardStats, stats_table
+from segment.output.tables import ImageRow, to_parquet, write_masks
 from segment.store.client import Store
 
 _LATENCY = 0.05  # seconds of a listed page

@@ -14,6 +14,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from segment.errors import SegmentError, StoreError
+from segment.errors import SegmentError, StoreError, TooManyBytes
 from segment.output.damage import DAMAGE
 from segment.output.ledger import Ledger
 from segment.output.results import STAGES, PartResult
@@ -53,6 +54,9 @@ TIMINGS_SCHEMA = pa.schema(
     ]
 )
 _ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)  # only its parent, which may never look, still sees it
+_MOST_RECORD = 1 << 20  # bytes of a record of JSON, which has some thousands
+_MOST_TIMINGS = 128 << 20  # bytes of timings: two million parts
+_MOST_UNPACKED = 512 << 20
 _ROWS_PER_BATCH = 4096  # rows kept as Python objects before they are converted to Arrow
 
 
@@ -141,7 +145,8 @@ def read_attempts(ledger: Ledger) -> list[Attempt]:
     """Read the records of all attempts, oldest first."""
     names = {entry.url.rpartition("/")[2] for entry in ledger.store.list(ledger.url("runs"))}
     begun = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
-    records = in_order(ledger.read_record, [f"runs/{name}.json" for name in begun], name="attempts")
+    read = partial(ledger.read_record, most=_MOST_RECORD)
+    records = in_order(read, [f"runs/{name}.json" for name in begun], name="attempts")
     return [
         Attempt(name, _parse(record or b""), f"{name}.parquet" in names)
         for name, record in zip(begun, records, strict=True)
@@ -161,14 +166,14 @@ def read_timings(ledger: Ledger, attempt: Attempt) -> pa.Table | None:
     if not attempt.ended:
         return None
     try:
-        data = ledger.store.read(ledger.url("runs", f"{attempt.name}.parquet"))
-        table = read_table(data)
+        data = ledger.store.read(ledger.url("runs", f"{attempt.name}.parquet"), most=_MOST_TIMINGS)
+        table = read_table(data, most=_MOST_UNPACKED)
         if "precision" not in table.column_names:  # of a version that did not record it
             table = table.append_column("precision", pa.array([""] * len(table), pa.string()))
         table = table.select(TIMINGS_SCHEMA.names).cast(TIMINGS_SCHEMA)
         _check_timings(table)
         return table
-    except (SegmentError, *DAMAGE) as error:
+    except (SegmentError, TooManyBytes, *DAMAGE) as error:
         log.warning("runs/%s.parquet cannot be read (%s)", attempt.name, type(error).__name__)
         return None
 

@@ -20,9 +20,9 @@ from segment.output.object_checks import AGAIN, VERIFY, Objects, check_manifest,
 from segment.output.part_audit import PartAuditor, of_part
 from segment.output.plan import Plan
 from segment.output.row_checks import repeated_ids
+from segment.output.shard_stats import ShardStats, StatsSum, merge
 from segment.output.signing import PublicKey
 from segment.output.success import check_record, check_success, check_totals
-from segment.output.tables import ShardStats, StatsSum, merge
 from segment.store.background import in_order
 from segment.store.names import shown
 

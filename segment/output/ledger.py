@@ -21,17 +21,10 @@ from segment.output.damage import DAMAGE, read_checked
 from segment.output.manifest import masks_path, stats_path
 from segment.output.plan import Plan
 from segment.output.run_folder import RunFolder, to_json
-from segment.output.stats_files import read_stats, stats_table
+from segment.output.shard_stats import MOST as MOST_STATS
+from segment.output.shard_stats import ShardStats, fold, merge, read_stats, stats_table
 from segment.output.stored import Stored
-from segment.output.tables import (
-    ShardStats,
-    fold,
-    footer_of,
-    merge,
-    read_masks,
-    read_table,
-    to_parquet,
-)
+from segment.output.tables import footer_of, read_masks, read_table, to_parquet
 from segment.process.temporaries import TemporaryFolder
 from segment.store.background import in_order
 from segment.store.fetching import fetch
@@ -205,7 +198,7 @@ class Ledger(RunFolder):
         """
         url = self.stats_url(shard)
         expected = stats_table(shard, stats, card)
-        return read_checked(url, lambda: bool(read_table(self.store.read(url)).equals(expected)))
+        return read_checked(url, lambda: bool(read_table(self._stats(url), most=MOST_STATS).equals(expected)))
 
     def part_stats(self, shard: str, part: str, classes: int, fingerprint: str) -> ShardStats:
         """Return the statistics of a committed part, computed from its rows.
@@ -228,7 +221,7 @@ class Ledger(RunFolder):
         url, path = self.stats_url(shard), stats_path(shard)
 
         def read() -> ShardStats:
-            data = self.store.read(url)
+            data = self._stats(url)
             stats, known = read_stats(data), self.digests.get(path)
             found = Stored.of(path, data, len(stats.confusion.counts))
             if known and found != known:
@@ -237,6 +230,9 @@ class Ledger(RunFolder):
             return stats
 
         return read_checked(url, read)
+
+    def _stats(self, url: str) -> bytes:
+        return self.store.read(url, most=MOST_STATS)
 
     def shard_stats(self, shards: Iterable[str]) -> dict[str, ShardStats]:
         """Read the statistics of finished shards, in the given order. Raises SegmentError: as `stats_of`, or lost."""
@@ -275,24 +271,33 @@ class Ledger(RunFolder):
         self._write_plan(plan, self.store.write)
         return plan
 
-    def read_rows(self, shard: str, part: str, columns: Sequence[str] | None, size: int | None = None) -> pa.Table:
+    def read_rows(
+        self,
+        shard: str,
+        part: str,
+        columns: Sequence[str] | None,
+        *,
+        rows: int | None = None,
+        size: int | None = None,
+    ) -> pa.Table:
         """Read the rows of a committed part; only the given columns are fetched (None: all).
 
         Args:
+            rows: that the file is to have; None if that is not known.
             size: of the file in bytes, if it was listed: a small file is read by one request. That of a larger one is
                 looked up, as a driver may have written it anew since.
 
         Raises:
-            SegmentError: its file is damaged.
+            SegmentError: its file is damaged, or has other rows.
             FileNotFoundError: the part is not committed.
         """
         url = self.masks_url(shard, part)
 
         def read() -> pa.Table:
             if size is not None and 0 <= size <= _FOLD_BLOCK:
-                return read_masks(io.BytesIO(self.store.read(url)), columns)
+                return read_masks(io.BytesIO(self.store.read(url)), columns, rows)
             with self.store.open(url, block_size=_FOLD_BLOCK) as file:
-                return read_masks(file, columns)
+                return read_masks(file, columns, rows)
 
         return read_checked(url, read)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from segment.inputs.parts import Part
 from segment.output.mask_files import masks_file_of
@@ -28,6 +29,9 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("rows", pa.int64()),
     ]
 )
+
+_MOST_UNPACKED = 32 << 20  # bytes, or so many times those of the file, most of which are digests that do not pack:
+_MOST_TIMES = 16  # rows become Python objects of ten times their size
 
 
 class Digests:
@@ -92,9 +96,12 @@ class Digests:
         Raises:
             pa.ArrowException, LookupError, TypeError, ValueError: the bytes are none.
         """
-        table = read_table(data)
+        table = read_table(data, most=max(_MOST_UNPACKED, _MOST_TIMES * len(data)))
         if not table.schema.remove_metadata().equals(MANIFEST_SCHEMA):
             raise ValueError("no manifest")
+        for name, length in (("sha256", 64), ("md5", 32)):
+            if not pc.all(pc.equal(pc.binary_length(table[name]), length), skip_nulls=False, min_count=0).as_py():
+                raise ValueError("a digest of another length")
         if not len(table) or len(table["path"].unique()) != len(table):
             raise ValueError("lists nothing, or an object twice")
         columns = (table[name].to_pylist() for name in MANIFEST_SCHEMA.names)

@@ -21,8 +21,9 @@ from segment.output.mask_columns import ExtraColumns
 from segment.output.mask_files import MOST_PNG_PIXELS, mask_paths, masks_file_of, wrong_mask_files
 from segment.output.object_checks import VERIFY
 from segment.output.row_checks import wrong_footer, wrong_rows
+from segment.output.shard_stats import ShardStats, fold
 from segment.output.stored import MOST, Stored
-from segment.output.tables import ShardStats, fold, read_masks
+from segment.output.tables import read_masks
 from segment.output.value_checks import MaskValues, RunFacts, wrong_values
 from segment.store.urls import join_url
 
@@ -102,7 +103,7 @@ class PartAuditor:
             if self._deep:
                 url = self._ledger.masks_url(part.shard, part.id)
                 return read_checked(url, lambda: self._read_whole(part))
-            table = self._ledger.read_rows(part.shard, part.id, COLUMNS, size)
+            table = self._ledger.read_rows(part.shard, part.id, COLUMNS, size=size)
             return PartAudit(part, *self._checked(part, table))
         except StoreError:
             raise

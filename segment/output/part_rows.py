@@ -41,9 +41,7 @@ def read_part_rows(ledger: Ledger, shard: str, part: str, images: int, columns: 
     """
 
     def read() -> pa.Table:
-        table = ledger.read_rows(shard, part, columns)
-        if len(table) != images:
-            raise ValueError(f"{len(table)} rows of {images} images")
+        table = ledger.read_rows(shard, part, columns, rows=images)
         check_readable(table)
         return table
 

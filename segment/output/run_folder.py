@@ -100,12 +100,15 @@ class RunFolder:
         """Write `_SUCCESS` with the totals of a successful audit, and no digests; see `success.write_success`."""
         self.store.write(self.url(SUCCESS), to_json({**totals, "fingerprint": fingerprint}))
 
-    def read_record(self, name: str) -> bytes | None:
-        """Return the bytes of a small file such as `run.json`: none of one that is too large, None if there is none."""
+    def read_record(self, name: str, most: int = MOST_JSON) -> bytes | None:
+        """Return the bytes of a small file such as `run.json`: none of one that has more than `most`.
+
+        None if there is none.
+        """
 
         def read() -> bytes | None:
             try:
-                return self.store.read_if_exists(self.url(name), most=MOST_JSON)
+                return self.store.read_if_exists(self.url(name), most=most)
             except TooManyBytes:
                 return b""
 

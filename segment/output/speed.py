@@ -20,6 +20,7 @@ from segment.output.results import STAGES, Stage
 log = logging.getLogger("segment.output.speed")
 
 _COMPUTE: tuple[Stage, ...] = ("decode", "infer", "encode")  # a CPU worker runs these one after the other
+_LATEST = 50  # attempts of which one may have committed a part
 _LIMITING = 0.5  # share of the pool's time above which a stage limits the run
 _GPU_BATCHES = 2  # batches in flight on a GPU
 
@@ -174,8 +175,8 @@ def read_speed(ledger: Ledger, attempt: Attempt) -> Speed | None:
 
 
 def last_speed(ledger: Ledger) -> Speed | None:
-    """Read the speed of the last attempt that ended and committed a part; None if there is none."""
-    for attempt in reversed(read_attempts(ledger)):
+    """Read the speed of the last attempt that ended and committed a part; None if none of the latest did."""
+    for attempt in reversed(read_attempts(ledger)[-_LATEST:]):
         if speed := read_speed(ledger, attempt):
             return speed
     return None

@@ -1,7 +1,6 @@
-"""The Parquet files of a run: their schemas, and deterministic bytes.
+"""The Parquet files of a run: deterministic bytes, and bounds on what is read.
 
-`masks/`  one object per part, whose write is the commit; one row per image (`ImageRow`).
-`stats/`  one object per shard; one row per class, and one for void (`ShardStats`).
+`masks/` has one object per part, whose write is the commit; one row per image (`ImageRow`).
 """
 
 import functools
@@ -17,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segment.errors import SegmentError
 from segment.inputs.metadata import Values
 from segment.inputs.parquet.bounded_reads import BoundedFile, UnpacksTooLarge, read_row_group
 from segment.metrics import Confusion
@@ -38,7 +36,7 @@ FORMAT_VERSION = (
 )
 _LAST_WITHOUT_BRIGHTNESS = 4
 
-_MOST_UNPACKED = 256 << 20  # bytes to which a column unpacks, or so many times those of its file:
+_MOST_UNPACKED = 64 << 20  # bytes to which a column unpacks, or so many times those of its file:
 _MOST_TIMES = 64
 
 
@@ -81,60 +79,6 @@ class ImageRow:
     def mask_path(self) -> str | None:
         """Path below the output of a mask that has a file of its own."""
         return self.mask_file.path if self.mask_file else None
-
-
-@dataclass(frozen=True, slots=True)
-class ShardStats:
-    """The exact statistics of a set of images: a part, a shard, or a run; `merge` sums them.
-
-    Attributes:
-        confusion: summed counts.
-        images: rows, including error rows.
-        errors: rows with an error.
-        scored: rows with an mIoU.
-        image_miou_sum: sum of the rows' mIoU, correctly rounded (`math.fsum`).
-    """
-
-    confusion: Confusion
-    images: int
-    errors: int
-    scored: int
-    image_miou_sum: float
-
-    @property
-    def image_miou(self) -> float | None:
-        """Mean of the per-image mIoU, 0-1; None if no image is scored."""
-        return self.image_miou_sum / self.scored if self.scored else None
-
-
-class StatsSum:
-    """Sums statistics one by one, without keeping their confusion matrices."""
-
-    def __init__(self, classes: int) -> None:
-        self._counts = Confusion.zeros(classes).counts
-        self._numbers = np.zeros(3, dtype=np.int64)
-        self._sums: list[float] = []  # `math.fsum` rounds once, at the end, so that the order has no effect
-
-    def add(self, stats: ShardStats) -> None:
-        """Add the statistics of other images. Raises SegmentError: they are of another number of classes."""
-        if stats.confusion.classes != len(self._counts[0]):
-            raise SegmentError(f"statistics of {stats.confusion.classes} classes, not the card's: run with --verify")
-        self._counts += stats.confusion.counts
-        self._numbers += (stats.images, stats.errors, stats.scored)
-        self._sums.append(stats.image_miou_sum)
-
-    def total(self) -> ShardStats:
-        """Return the sum."""
-        images, errors, scored = self._numbers.tolist()
-        return ShardStats(Confusion(self._counts.copy()), images, errors, scored, math.fsum(self._sums))
-
-
-def merge(stats: Iterable[ShardStats], classes: int) -> ShardStats:
-    """Sum statistics of `classes` classes."""
-    total = StatsSum(classes)
-    for item in stats:
-        total.add(item)
-    return total.total()
 
 
 def write_masks(
@@ -224,13 +168,16 @@ def _absent(values: Sequence[object]) -> pa.Array:
     return pa.array([value is None for value in values], pa.bool_())
 
 
-def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table:
+def read_masks(file: BinaryIO, columns: Sequence[str] | None = None, rows: int | None = None) -> pa.Table:
     """Read an open masks file and check its page checksums; only the given columns are fetched (None: all).
 
+    Args:
+        rows: that it is to have; None if that is not known.
+
     Raises:
-        ValueError: a column of every run is not there, is of another type, or lacks values.
+        ValueError: a column of every run is not there, is of another type, or lacks values; or it has other rows.
     """
-    table = _with_brightness(read_table(file, columns), columns)
+    table = _with_brightness(read_table(file, columns, rows=rows), columns)
     found = {field.name: field.type for field in table.schema}
     for field in MASKS_SCHEMA:
         if columns is not None and field.name not in columns:
@@ -259,33 +206,22 @@ def footer_of(table: pa.Table) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def fold(table: pa.Table, classes: int) -> ShardStats:
-    """Return the statistics of the rows of a masks file (columns `status`, `confusion`, `miou`).
-
-    Raises:
-        pa.ArrowException, IndexError, ValueError: the counts are damaged.
-    """
-    counts = np.zeros((classes + 1) * classes, dtype=np.int64)
-    confusion = table["confusion"].combine_chunks()
-    cells = confusion.field("cell").flatten().to_numpy().view(np.uint32)  # of which one below 0 is out of bounds, too
-    np.add.at(counts, cells, confusion.field("count").flatten().to_numpy())
-    mious = [value for value in table["miou"].to_pylist() if value is not None]
-    return ShardStats(
-        Confusion(counts.reshape(classes + 1, classes)),
-        images=len(table),
-        errors=sum(status == "error" for status in table["status"].to_pylist()),
-        scored=len(mious),
-        image_miou_sum=math.fsum(mious),
-    )
-
-
-def read_table(source: BinaryIO | bytes, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(
+    source: BinaryIO | bytes, columns: Sequence[str] | None = None, *, rows: int | None = None, most: float = math.inf
+) -> pa.Table:
     """Parse a Parquet file and check its page checksums; only the given columns (None: all).
 
+    Args:
+        rows: that it is to have; None if that is not known.
+        most: bytes to which it may unpack, if the caller knows better than `open_table`.
+
     Raises:
-        pa.ArrowException, OSError, ValueError: it is none, is damaged, or unpacks to far more than its size explains.
+        pa.ArrowException, OSError, ValueError: it is none, is damaged, has other rows, or unpacks to far more than its
+            size explains.
     """
-    file, bounded = open_table(io.BytesIO(source) if isinstance(source, bytes) else source)
+    file, bounded = open_table(io.BytesIO(source) if isinstance(source, bytes) else source, most)
+    if rows not in (None, file.metadata.num_rows):
+        raise ValueError(f"{file.metadata.num_rows} rows, not {rows}")
     names = file.schema_arrow.names if columns is None else columns
     groups: list[pa.Table] = []
     held = 0
@@ -310,7 +246,12 @@ def _row_group(file: pq.ParquetFile, bounded: BoundedFile, number: int, names: S
         bounded.at_once(None)
 
 
-def open_table(source: BinaryIO) -> tuple[pq.ParquetFile, BoundedFile]:
-    """Open a Parquet file that anybody may have written, and what bounds it: kilobytes may stand for gigabytes."""
-    bounded = BoundedFile(source, max(_MOST_UNPACKED, _MOST_TIMES * source.seek(0, os.SEEK_END)))
+def open_table(source: BinaryIO, most: float = math.inf) -> tuple[pq.ParquetFile, BoundedFile]:
+    """Open a Parquet file that anybody may have written, and what bounds it: kilobytes may stand for gigabytes.
+
+    Args:
+        most: bytes to which it may unpack, if the caller knows better.
+    """
+    size = source.seek(0, os.SEEK_END)
+    bounded = BoundedFile(source, int(min(most, max(_MOST_UNPACKED, _MOST_TIMES * size))))
     return bounded.opened(), bounded

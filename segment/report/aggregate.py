@@ -19,7 +19,8 @@ from segment.output.error_rate import too_many_errors
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.output.run_folder import to_json
-from segment.output.tables import ShardStats, StatsSum, merge, to_parquet
+from segment.output.shard_stats import ShardStats, StatsSum, merge
+from segment.output.tables import to_parquet
 from segment.report.certain_images import Certainty, read_certainty
 from segment.report.error_examples import ErrorExample, read_error_examples
 from segment.report.label_checks import holds_labels, label_warnings

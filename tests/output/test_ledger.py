@@ -25,8 +25,8 @@ from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.output.plan_rows import PLAN_SCHEMA, parts_of
 from segment.output.results import PartResult
-from segment.output.stats_files import stats_table
-from segment.output.tables import ImageRow, ShardStats, to_parquet, write_masks
+from segment.output.shard_stats import ShardStats, stats_table
+from segment.output.tables import ImageRow, to_parquet, write_masks
 from segment.pipeline.part_results import failed
 from segment.runs.rounds import ShardStatistics
 from segment.store.client import Store
@@ -299,7 +299,7 @@ def test_a_part_that_was_written_anew_since_it_was_listed_is_read(ledger: Ledger
     data = write_masks([row], shard="s", part="p", fingerprint="f")
     STORE.write(ledger.masks_url("s", "p"), data)
     for listed in (100, 70_000, len(data) - 9, len(data), len(data) + 9, 1 << 30):
-        assert ledger.read_rows("s", "p", ["id"], listed)["id"].to_pylist() == ["0.png"]
+        assert ledger.read_rows("s", "p", ["id"], size=listed)["id"].to_pylist() == ["0.png"]
 
 
 @pytest.fixture

@@ -19,16 +19,8 @@ from hypothesis import strategies as st
 
 from segment.metrics import Confusion, image_scores, score
 from segment.output.mask_columns import MASKS_SCHEMA
-from segment.output.stats_files import STATS_SCHEMA, read_stats, stats_table
-from segment.output.tables import (
-    ImageRow,
-    ShardStats,
-    fold,
-    merge,
-    read_masks,
-    to_parquet,
-    write_masks,
-)
+from segment.output.shard_stats import STATS_SCHEMA, ShardStats, fold, merge, read_stats, stats_table
+from segment.output.tables import ImageRow, read_masks, to_parquet, write_masks
 from tests.runs import CARD, CLASSES, png, scene
 
 # As in DESIGN.md, section 7.

@@ -44,10 +44,10 @@ from segment.output.ledger import Ledger
 from segment.output.manifest import MANIFEST, Digests, masks_path, part_objects, stats_path
 from segment.output.part_audit import PartAuditor
 from segment.output.plan import Plan
+from segment.output.shard_stats import ShardStats, stats_table
 from segment.output.signing import signer_of
-from segment.output.stats_files import stats_table
 from segment.output.success import load_digests
-from segment.output.tables import ImageRow, ShardStats, to_parquet, write_masks
+from segment.output.tables import ImageRow, to_parquet, write_masks
 from segment.store import retries
 from segment.store.client import Store
 from tests.reliability.fuzz_files import (

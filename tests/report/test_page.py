@@ -13,8 +13,8 @@ from segment.metrics import Confusion
 from segment.models.card import ModelCard
 from segment.output.attempts import read_attempts
 from segment.output.ledger import Ledger
+from segment.output.shard_stats import ShardStats
 from segment.output.speed import read_speed
-from segment.output.tables import ShardStats
 from segment.report import page, wording
 from segment.report.aggregate import load_report
 from segment.report.gallery import exhibit

@@ -11,7 +11,7 @@ from rich.console import Console
 from segment.metrics import Confusion
 from segment.models.card import Published, WeightsFile
 from segment.output.ledger import Ledger
-from segment.output.tables import ShardStats, merge
+from segment.output.shard_stats import ShardStats, merge
 from segment.report.aggregate import RunReport, load_report
 from segment.report.console import print_report
 from segment.report.markdown import to_markdown

@@ -20,7 +20,7 @@ from segment.errors import TooManyErrors, UsageError
 from segment.metrics import Confusion
 from segment.models.card import Convention, ModelCard, built_in_cards, load_card
 from segment.output.ledger import Ledger
-from segment.output.tables import ShardStats, merge
+from segment.output.shard_stats import ShardStats, merge
 from segment.progress import Progress
 from segment.report.aggregate import ErrorExample, RunReport, classes_table, load_report, shards_table
 from segment.report.cards import print_card, print_cards
