@@ -40,10 +40,12 @@ def read_part_rows(ledger: Ledger, shard: str, part: str, images: int, columns: 
     Raises SegmentError: its masks file is damaged, holds another number of rows, or is lost.
     """
 
+    added = [] if "status" in columns else ["status"]  # what a row has follows from it
+
     def read() -> pa.Table:
-        table = ledger.read_rows(shard, part, columns, rows=images)
+        table = ledger.read_rows(shard, part, [*columns, *added], rows=images)
         check_readable(table)
-        return table
+        return table.drop_columns(added)
 
     try:
         return read_checked(ledger.masks_url(shard, part), read)

@@ -20,7 +20,7 @@ _FIELDS = {"probabilities": MASK, "meta": pa.string()}  # types of the fields of
 
 
 def check_readable(table: pa.Table) -> None:
-    """Check the form of the columns that were read, and that their values belong together.
+    """Check the form of the columns that were read, `status` among them, and that their values belong together.
 
     Raises:
         ValueError: a column is there twice, or one beside those of every run is of another type; or the values of a row
@@ -34,11 +34,22 @@ def check_readable(table: pa.Table) -> None:
         is_struct = inner is None or pa.types.is_struct(field.type)
         if field.type != expected or not is_struct or (inner and any(each.type != inner for each in field.type)):
             raise ValueError(f"{field.name} is of another type")
+    _check_status(table)
     _check_sizes(table)
     if "index" in table.column_names and pc.any(pc.less(table["index"], 0)).as_py():
         raise ValueError("an index below 0")
     for name in {"confusion", "boundary"} & {*table.column_names}:
         _check_lists(table, name)
+
+
+def _check_status(table: pa.Table) -> None:
+    """Refuse images that were segmented and have no mask or counts, and counts of others."""
+    is_ok = pc.equal(table["status"], "ok")
+    for name in {"mask", "confusion"} & {*table.column_names}:
+        held = pc.is_valid(table[name])
+        wrong = pc.xor(is_ok, held) if name == "confusion" else pc.and_not(is_ok, held)
+        if pc.any(wrong).as_py():
+            raise ValueError(f"{name} and status contradict each other")
 
 
 def _check_sizes(table: pa.Table) -> None:

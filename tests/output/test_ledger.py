@@ -55,7 +55,7 @@ def odd_parts(draw: st.DrawFn) -> Part:
     members = draw(st.lists(st.builds(Member, names, spans, st.none() | spans), max_size=4))
     size, start = draw(st.integers(0, 2**62)), draw(st.integers(0, 2**61))
     stop = start + (len(members) or draw(st.integers(1, 2**61)))
-    kind = draw(st.sampled_from(["files", "webdataset", "parquet"]))
+    kind = draw(st.sampled_from(["files", "webdataset"])) if members else "parquet"
     texts = {name: draw(names) for name in ("url", "etag")}
     texts |= {name: draw(names.filter(lambda text: "/" not in text and text.strip("."))) for name in ("id", "shard")}
     group = draw(st.integers(-1, 2**31 - 1))
@@ -115,6 +115,13 @@ def test_any_slice_of_the_table_is_parts() -> None:
 def test_many_parts_come_in_order() -> None:
     many = [part(start=i, stop=i + 1) for i in range(10)] * 100
     assert list(Plan.of(many).parts()) == many
+
+
+@pytest.mark.parametrize("change", [{"members": ()}, {"format": "parquet"}, {"start": -3, "stop": -1}])
+def test_parts_that_do_not_name_their_images_are_no_plan(change: dict[str, Any]) -> None:
+    wrong = replace(part(start=0, stop=2), **change)
+    with pytest.raises(ValueError, match="a part of other images than it says"):
+        Plan.from_bytes(Plan.of([PARTS[1], wrong]).to_bytes())
 
 
 @pytest.mark.parametrize("stops", [None, ["x"] * 4], ids=["a column is missing", "a column is of another type"])

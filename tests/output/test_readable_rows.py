@@ -44,6 +44,14 @@ def give_in(column: str, field: str, value: object) -> Callable[[Rows], None]:
     return change
 
 
+def without(column: str) -> Callable[[Rows], None]:
+    return lambda rows: rows[1].update({column: None})
+
+
+def not_segmented(rows: Rows) -> None:
+    rows[0] |= {"status": "error", "error": "undecodable: x", "mask": None}
+
+
 def index(rows: Rows) -> None:
     rows[0]["index"] = -7
 
@@ -90,6 +98,9 @@ COLUMNS: dict[str, Change] = {
     "other metadata": with_column("meta", lambda n: pa.array([{"city": "x"}] * n)),
 }
 ROWS = {
+    "no mask of an image that was segmented": without("mask"),
+    "no counts of an image that was segmented": without("confusion"),
+    "counts of an image that was not": not_segmented,
     "an index below 0": index,
     "an index beyond the part": beyond,
     "another shard": shard,

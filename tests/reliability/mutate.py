@@ -1,0 +1,192 @@
+"""Change the tables of a finished run at random, and let every reader of a run at it.
+
+    python -m tests.reliability.mutate --minutes 5 --seed 1
+
+The files stay sound Parquet with their schema's metadata; columns, types, rows and values are not what a run writes.
+In half of the runs the manifest is made anew, so that no digest keeps a reader from them.
+A finding is a traceback, or a deep audit that finds nothing although a table that it vouches for holds other values.
+"""
+
+import argparse
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segment.output.tables import to_parquet
+from tests.calls import here
+from tests.reliability.tampering import reseal
+from tests.runs import Place, png, scene
+
+TABLES = ("plan.parquet", "manifest.parquet", "masks", "stats", "runs", "report")
+UNPROVEN = ("runs",)  # tables that prove nothing
+READERS = ("report", "score", "label-errors", "compare", "overlay", "export", "status", "audit --deep")
+_NUMBERS = [0, -1, 1, 255, 2**31 - 1, -(2**31), 2**62, -(2**63)]
+_TEXTS = ["", "..", "../../x", "a/b", "x" * 70_000, "\x1b[2J", "\u202e", "\0", "file:///etc/passwd", "=1+1", "0"]
+_TYPES = [pa.string(), pa.int8(), pa.int64(), pa.float64(), pa.bool_(), pa.list_(pa.int64()), pa.null(), pa.binary()]
+
+
+def make_run(folder: Path) -> Place:
+    """A run of six labelled images of a list, with all that a row may hold."""
+    folder.mkdir()
+    place = Place(folder)
+    lines = ["image,label,weather"]
+    for number in range(6):
+        pixels, mask = scene(number)
+        mask[: 2 + number, :9] = 1
+        place.write(f"{number}.png", png(pixels))
+        place.write(f"{number}-label.png", png(mask))
+        lines.append(f"{number}.png,{number}-label.png,{'sun' if number % 2 else 'rain'}")
+    (place.images / "list.csv").write_text("\n".join(lines))
+    options: dict[str, Any] = {"keep": ("weather",), "confidence": "maximum", "confidence_maps": True, "boundary": 0.02}
+    place.run(input=str(place.images / "list.csv"), part_size=2, probabilities=("Road",), **options)
+    return place
+
+
+def change_value(value: Any, any_: random.Random) -> Any:
+    """Something else of the same kind, or nothing."""
+    if any_.random() < 0.15:
+        return None
+    if isinstance(value, dict) and value:
+        name = any_.choice(sorted(value))
+        return value | {name: change_value(value[name], any_)}
+    if isinstance(value, list) and value:
+        at = any_.randrange(len(value))
+        changed = [*value[:at], change_value(value[at], any_), *value[at + 1 :]]
+        return any_.choice([changed, value[:at], value * 3, []])
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return any_.choice(_NUMBERS)
+    if isinstance(value, float):
+        return any_.choice([float("nan"), float("inf"), -1.0, 0.0, 1e300])
+    if isinstance(value, bytes):
+        at = any_.randrange(len(value) + 1)
+        return any_.choice([b"", value[:at], value[:at] + b"\xff" + value[at + 1 :], value * 2])
+    return any_.choice(_TEXTS)
+
+
+def changed_values(table: pa.Table, any_: random.Random) -> pa.Table:
+    """One value, in one row or in all."""
+    name = any_.choice(table.column_names)
+    values = table[name].to_pylist()
+    value = change_value(any_.choice(values), any_)
+    at = any_.randrange(len(values))
+    values = [value] * len(values) if any_.random() < 0.2 else [*values[:at], value, *values[at + 1 :]]
+    place = table.schema.get_field_index(name)
+    return table.set_column(
+        place, table.schema.field(name).with_nullable(True), pa.array(values, table.schema.field(name).type)
+    )
+
+
+def changed_rows(table: pa.Table, any_: random.Random) -> pa.Table:
+    """Other rows: fewer, some twice, none, in another order."""
+    return table.take(pa.array(any_.choices(range(len(table)), k=any_.randrange(2 * len(table) + 1)), pa.int64()))
+
+
+def changed_columns(table: pa.Table, any_: random.Random) -> pa.Table:
+    """A column less, twice, of another name or of another type."""
+    name = any_.choice(table.column_names)
+    place, field = table.schema.get_field_index(name), table.schema.field(name)
+    kind = any_.choice(["drop", "twice", "rename", "type", "type", "type", "swap"])
+    if kind == "drop":
+        return table.drop_columns([name])
+    if kind == "twice":
+        return table.append_column(field, table[name])
+    if kind == "rename":
+        return table.rename_columns([f"{each}x" if each == name else each for each in table.column_names])
+    if kind == "swap":
+        return table.select(any_.sample(table.column_names, len(table.column_names)))
+    kind_of = any_.choice(_TYPES)
+    try:
+        values = table[name].cast(kind_of)
+    except (pa.ArrowException, NotImplementedError):
+        values = pa.chunked_array([pa.nulls(len(table), kind_of)])
+    return table.set_column(place, pa.field(name, kind_of), values)
+
+
+def tables(output: Path) -> list[Path]:
+    """The Parquet files of a run."""
+    return sorted(
+        file
+        for name in TABLES
+        for file in [output / name, *output.glob(f"{name}/**/*")]
+        if file.suffix == ".parquet" and file.is_file()
+    )
+
+
+def change(output: Path, any_: random.Random) -> str:
+    """Change one table of a run, once to three times; return which and how."""
+    file, hows = any_.choice(tables(output)), []
+    table = pq.ParquetFile(file).read()
+    for _ in range(any_.choice([1, 1, 1, 2, 3])):
+        how = any_.choice([changed_values, changed_values, changed_values, changed_rows, changed_columns])
+        if not len(table) or not table.num_columns:
+            break
+        try:
+            table = how(table, any_)
+        except (pa.ArrowException, KeyError, OverflowError, TypeError):  # such a table there cannot be
+            continue
+        hows.append(how.__name__)
+    file.write_bytes(to_parquet(table))
+    return f"{file.relative_to(output)}: {', '.join(hows)}"
+
+
+def asked(output: Path, other: Path, to: Path) -> Iterator[Sequence[str]]:
+    """The commands that read a run."""
+    more = {
+        "score": ["--by", "weather", "--resamples", "10"], "compare": [str(other), "--resamples", "10"],
+        "overlay": ["--to", str(to / "overlay"), "--sample", "4"], "export": [str(to / "export"), "--format", "png"],
+    }  # fmt: skip
+    for reader in READERS:
+        name, *flags = reader.split()
+        yield [name, str(output), *more.get(name, []), *flags]
+
+
+def attack(done: Place, seed: int, folder: Path) -> tuple[str, list[str]]:
+    """Change a copy of a run; return what was changed, and the findings."""
+    output, any_ = folder / "out", random.Random(seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(done.output, output)
+    what, findings = change(output, any_), []
+    before = {file: pq.ParquetFile(done.output / file.relative_to(output)).read() for file in tables(output)}
+    is_same = all(pq.ParquetFile(file).read().equals(table) for file, table in before.items())
+    is_sealed = any_.random() < 0.5
+    if is_sealed:  # as whoever may write to all of it: no digest tells it, and only what contradicts itself is told
+        reseal(output)
+    for command in asked(output, done.output, folder / "to"):
+        told = here(*command)
+        text = told.stdout + told.stderr
+        if "Traceback" in text or "a fault of segment itself" in text or told.returncode not in (0, 1, 2):
+            findings.append(f"{command[0]}: {text[-1500:]}")
+        if command[0] == "audit" and not told.returncode and not (is_same or is_sealed or what.startswith(UNPROVEN)):
+            findings.append("audit --deep finds nothing")
+    return what, findings
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    deadline, seed, bad = time.monotonic() + 60 * given.minutes, given.seed, 0
+    with tempfile.TemporaryDirectory() as folder:
+        done = make_run(Path(folder) / "done")
+        while time.monotonic() < deadline:
+            what, findings = attack(done, seed, Path(folder) / "attack")
+            for finding in findings:
+                print(f"--- seed {seed}, {what}\n{finding}", flush=True)
+            bad += bool(findings)
+            seed += 1
+    print(f"{seed - given.seed} changed runs under {len(READERS)} commands, findings: {bad or 'none'}")
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
