@@ -15,6 +15,8 @@ _EXTRAS = {
     "confidence": MASK,
     "boundary": BOUNDARY,
 }
+_LARGEST = {"pixel_accuracy": 1.0, "miou": 1.0, "mean_confidence": 1.0, "brightness": 255.0}  # none is below 0
+_ROUNDING = 1e-6
 _MOST_PIXELS = 1 << 30  # of an image whose mask is within its row, to whose size the mask is brought
 _FIELDS = {"probabilities": MASK, "meta": pa.string()}  # types of the fields of structs
 
@@ -34,12 +36,20 @@ def check_readable(table: pa.Table) -> None:
         is_struct = inner is None or pa.types.is_struct(field.type)
         if field.type != expected or not is_struct or (inner and any(each.type != inner for each in field.type)):
             raise ValueError(f"{field.name} is of another type")
+    for name in _LARGEST.keys() & {*table.column_names}:
+        _check_numbers(table[name].drop_null(), name)
     _check_status(table)
     _check_sizes(table)
     if "index" in table.column_names and pc.any(pc.less(table["index"], 0)).as_py():
         raise ValueError("an index below 0")
     for name in {"confusion", "boundary"} & {*table.column_names}:
         _check_lists(table, name)
+
+
+def _check_numbers(values: pa.ChunkedArray, name: str) -> None:
+    possible = pc.and_(pc.greater_equal(values, 0), pc.less_equal(values, _LARGEST[name] + _ROUNDING))
+    if not pc.all(possible, min_count=0).as_py():  # of NaN it is false
+        raise ValueError(f"impossible values of {name}")
 
 
 def _check_status(table: pa.Table) -> None:

@@ -157,4 +157,7 @@ def read_stats(data: bytes) -> ShardStats:
     first = table.slice(0, 1).to_pylist()[0]
     counts = checked_counts(np.array(table["confusion"].to_pylist(), dtype=np.int64))
     images, errors, scored = (int(first[name]) for name in ("images", "errors", "scored"))
-    return ShardStats(Confusion(counts), images, errors, scored, float(first["image_miou_sum"]))
+    mious = float(first["image_miou_sum"])
+    if not (0 <= errors <= images and 0 <= scored <= images and 0 <= mious <= scored):
+        raise ValueError("impossible numbers of images")
+    return ShardStats(Confusion(counts), images, errors, scored, mious)

@@ -48,6 +48,10 @@ def without(column: str) -> Callable[[Rows], None]:
     return lambda rows: rows[1].update({column: None})
 
 
+def number(column: str, value: float) -> Callable[[Rows], None]:
+    return lambda rows: rows[0].update({column: value})
+
+
 def not_segmented(rows: Rows) -> None:
     rows[0] |= {"status": "error", "error": "undecodable: x", "mask": None}
 
@@ -103,6 +107,10 @@ ROWS = {
     "counts of an image that was not": not_segmented,
     "an index below 0": index,
     "an index beyond the part": beyond,
+    "an endless mIoU": number("miou", float("inf")),
+    "an mIoU that is no number": number("miou", float("nan")),
+    "an accuracy above 1": number("pixel_accuracy", 1.1),
+    "a confidence below 0": number("mean_confidence", -0.5),
     "another shard": shard,
     "a cell beyond the classes": give_in("confusion", "cell", [70_000, 1]),
     "a cell below 0": give_in("confusion", "cell", [-1, 1]),
