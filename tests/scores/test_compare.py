@@ -1,5 +1,6 @@
 """`segment.compare`: against plain loops over pixels and counts of written runs; images, classes, sizes that differ."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,16 @@ def test_unfinished_runs_say_what_is_covered(write: Write) -> None:
     found = api.compare(write(made(ONES)), write(made(OTHERS), unwritten=2), resamples=0)
     assert run_in_words(found.runs[1]).endswith("15 of 20 images so far")
     assert len(found.images()) == 15
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [(None, "blocks"), ("https://h/a/int8.onnx?X-Amz-Signature=1", "blocks with int8.onnx")]
+)
+def test_a_run_is_named_with_the_weights_that_it_was_given(write: Write, given: str | None, name: str) -> None:
+    a, b = write(made(ONES)), write(made(OTHERS))
+    run = json.loads((b / "run.json").read_text())
+    (b / "run.json").write_text(json.dumps(run | {"job": run["job"] | {"weights": given}}))
+    assert run_in_words(api.compare(a, b, resamples=0).runs[1]).startswith(f"{name} (")
 
 
 def test_counts_that_are_not_those_of_the_statistics_are_refused(write: Write) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segment.metrics.bootstrap import FEWEST
-from segment.store.names import count, listed, shown
+from segment.store.names import basename, count, listed, shown
 
 if TYPE_CHECKING:
     from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 
 def run_in_words(run: ComparedRun) -> str:
-    """Return what a run is, in one line: its model, its output, and how much of it there is."""
+    """Return what a run is, in one line: its model, with the weights if it was given others, its output, and how much
+    of it there is.
+    """
     report = run.report
     card, runtime = report.card, report.run["contract"]["runtime"]
     so_far = "" if report.is_whole else f", {report.total.images:,} of {report.planned_in_words} images so far"
-    return f"{card.name} ({runtime['name']}, {runtime['precision']}), {shown(report.output)}{so_far}"
+    given = report.run["job"].get("weights")
+    weights = f" with {shown(basename(given))}" if given else ""
+    return f"{card.name}{weights} ({runtime['name']}, {runtime['precision']}), {shown(report.output)}{so_far}"
 
 
 def notes(against: Against) -> list[str]:
