@@ -72,7 +72,6 @@ soak: $(DEV) ## random faults for 15 minutes, every run completed and compared; 
 fuzz: $(DEV) ## damaged input for every reader, 5 minutes; ARGS="--minutes 1 --seed 7"
 	@echo '==> fuzz'
 	$(BIN)/python -m tests.reliability.fuzz $(ARGS)
-	$(BIN)/python -m tests.reliability.mutate $(ARGS)
 
 bench-peers: $(CORE) $(PEERS)/.installed ## the same with what people would use instead, in an environment of its own
 	@echo '==> jobs/benchmark.py'

@@ -68,6 +68,7 @@ from tests.reliability.fuzz_files import (
     sound_windows,
     sound_works,
 )
+from tests.reliability.fuzz_tables import read_changed
 from tests.runs import CARD, CARD_TOML, CLASSES, png
 
 PATIENCE = 20.0  # seconds an example may take
@@ -240,6 +241,7 @@ TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None
     "job": (sound_jobs, read_job),
     "output": (sound_outputs, read_output),
     "audit": (sound_objects, audit_object),
+    "tables": (lambda: [b""], read_changed),
 }
 
 
