@@ -22,6 +22,7 @@ from segment.images.tiff_unpacking import (
     PREDICTED_BITS,
     UNPACKERS,
     blank_samples,
+    interleaved,
     is_whole_jpeg,
     plain_samples,
 )
@@ -106,8 +107,7 @@ class TiffSegments:
                 f"its {'tiles' if self.is_tiled else 'strips'} are of {self.segment_width}x{self.segment_height} "
                 "pixels, too large to be read one by one: write it with tiles of 256 or 512 pixels"
             )
-        wanted = self._planes * self.down * self.across
-        if min(len(self._starts), len(self._sizes)) < wanted:
+        if min(len(self._starts), len(self._sizes)) < self._number:
             raise TiffError("it lists fewer strips or tiles than its size needs")
 
     @property
@@ -127,14 +127,15 @@ class TiffSegments:
     def _count(self) -> None:
         self.down = -(-self._page.height // self.segment_height)
         self.across = -(-self._page.width // self.segment_width)
-        if not 0 < self._planes * self.down * self.across <= _MOST_SEGMENTS:
+        self._number = self._planes * self.down * self.across
+        if not 0 < self._number <= _MOST_SEGMENTS:
             raise TiffError("it has more strips or tiles than any image needs")
 
     def _positions(self, number: int) -> NDArray[np.int64]:
         """Return the bytes where segments begin, or their sizes."""
         tag = self._page.tags.get(number)
-        if tag is None or tag.kind not in _OFFSETS:
-            raise TiffError("it does not say where its strips or tiles are")
+        if tag is None or tag.kind not in _OFFSETS or tag.count > _MOST_SEGMENTS:
+            raise TiffError("it does not say where its strips or tiles are, or that they are more than any image needs")
         stored = np.frombuffer(self._page.file.encoded(tag), dtype=self._page.file.order + _OFFSETS[tag.kind])
         return np.minimum(stored.astype(np.uint64), np.uint64(1 << 62)).astype(np.int64)
 
@@ -170,7 +171,7 @@ class TiffSegments:
         Args:
             wanted: (row, column) of each, in ascending order.
         """
-        most = max(1, RUN_BYTES // self._bytes)
+        most = max(1, RUN_BYTES // max(self._bytes, _SLACK))  # of segments of a pixel, too, not all are held at once
         first = 0
         for i in range(1, len(wanted) + 1):
             row, column = wanted[first]
@@ -202,26 +203,23 @@ class TiffSegments:
             return self._file_of(height, width, segments, as_tiles=self.is_tiled)
         if self.is_tiled:
             segments = self._as_strips(segments, run, height, width)
-        return self._file_of(height, width, self._interleaved(segments) if self._interleaves else segments)
+        if self._interleaves:
+            segments = interleaved(segments, self._planes, self.bits)
+        return self._file_of(height, width, segments)
 
     @property
     def _interleaves(self) -> bool:
         """Whether an excerpt holds the samples of each pixel side by side, though the file holds them in planes."""
         return self._planes > 1 and self._unpacker is not None and self.bits in (8, 16, 32, 64)
 
-    def _interleaved(self, segments: Sequence[bytes]) -> list[bytes]:
-        """Return as many segments of whole pixels as there are of each plane."""
-        number = len(segments) // self._planes
-        values = [np.frombuffer(segment, f"V{self.bits // 8}") for segment in segments]
-        return [np.stack(values[first::number], axis=1).tobytes() for first in range(number)]
-
     def inside(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return those pixels of an excerpt of all segments that are of the page."""
         return pixels[: self._page.height, : self._page.width]
 
-    def stored(self) -> list[bytes]:
-        """Return all segments as they are stored, nothing of one that is not."""
-        return self._read(np.arange(self._planes * self.down * self.across))
+    def stored(self) -> Iterator[bytes]:
+        """Yield all segments as they are stored, nothing of one that is not: of a small file they may be gigabytes."""
+        for start, size in zip(self._starts[: self._number], self._sizes[: self._number], strict=True):
+            yield self._page.file.read(int(start), int(start + size))
 
     def _as_strips(self, tiles: Sequence[bytes], run: Run, height: int, width: int) -> list[bytes]:
         """Return one strip for each plane of tiles without compression."""
@@ -315,6 +313,8 @@ class TiffSegments:
     def _read(self, numbers: NDArray[np.int64]) -> list[bytes]:
         """Return segments as they are stored, nothing of one that is not."""
         starts, sizes = self._starts[numbers], self._sizes[numbers]
-        if sizes.max() > 4 * self.segment_height * self._row_bytes + _SLACK:
+        if sizes.max() > 4 * (pixels := self.segment_height * self._row_bytes) + _SLACK:
             raise TiffError("a strip or tile has more bytes than its pixels need")
+        if sizes.sum() > max(self._page.file.size, len(sizes) * pixels) + RUN_BYTES:
+            raise TiffError("its strips or tiles are the same bytes again and again")
         return self._page.file.gather(starts.tolist(), sizes.tolist())

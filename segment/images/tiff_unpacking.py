@@ -5,7 +5,7 @@ tiles without a word; and tiles without compression, of which it refuses some si
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import imagecodecs
@@ -80,6 +80,13 @@ def blank_samples(page: TiffPage, bits: int, size: int) -> bytes:
             value = int(number) if number == int(number) and 0 <= number < 1 << bits else 0
     sample = value.to_bytes(bits // 8, "little")  # as an excerpt has it where bytes are turned round
     return sample * (size * 8 // bits) if value else bytes(size)
+
+
+def interleaved(segments: Sequence[bytes], planes: int, bits: int) -> list[bytes]:
+    """Return segments of whole pixels, of those of each plane one behind the other; samples are whole bytes."""
+    number = len(segments) // planes
+    values = [np.frombuffer(segment, f"V{bits // 8}") for segment in segments]
+    return [np.stack(values[first::number], axis=1).tobytes() for first in range(number)]
 
 
 def plain_samples(data: bytes, predictor: int, bits: int, order: str, shape: tuple[int, int, int]) -> bytes:
