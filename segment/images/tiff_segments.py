@@ -6,11 +6,13 @@ are not decided a second time for large images.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segment.images.tiff_fax import FAX, is_cut_fax
 from segment.images.tiff_tags import LONG, SHORT, Field, TiffError, TiffPage, encode_directory, file_header
 from segment.images.tiff_unpacking import (
     DAMAGED,
@@ -25,6 +27,7 @@ from segment.images.tiff_unpacking import (
     interleaved,
     is_whole_jpeg,
     plain_samples,
+    strips_of_tiles,
 )
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
@@ -202,7 +205,8 @@ class TiffSegments:
         if self._unpacker is None:
             return self._file_of(height, width, segments, as_tiles=self.is_tiled)
         if self.is_tiled:
-            segments = self._as_strips(segments, run, height, width)
+            shape = (self._planes, run.rows, run.columns, self.segment_height, self._row_bytes)
+            segments = strips_of_tiles(segments, shape, height, self._bytes_of(width))
         if self._interleaves:
             segments = interleaved(segments, self._planes, self.bits)
         return self._file_of(height, width, segments)
@@ -221,14 +225,6 @@ class TiffSegments:
         for start, size in zip(self._starts[: self._number], self._sizes[: self._number], strict=True):
             yield self._page.file.read(int(start), int(start + size))
 
-    def _as_strips(self, tiles: Sequence[bytes], run: Run, height: int, width: int) -> list[bytes]:
-        """Return one strip for each plane of tiles without compression."""
-        stored = np.frombuffer(b"".join(tiles), np.uint8)
-        shape = (self._planes, run.rows, run.columns, self.segment_height, self._row_bytes)
-        rows = (self._planes, run.rows * self.segment_height, -1)
-        inside = stored.reshape(shape).swapaxes(2, 3).reshape(rows)[:, :height, : self._bytes_of(width)]
-        return [plane.tobytes() for plane in inside]
-
     @property
     def is_unreadable(self) -> bool:
         """Whether OpenCV, or Pillow for colours with alpha, cannot read the file, or reads it wrong."""
@@ -240,6 +236,7 @@ class TiffSegments:
         is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
         return (
             (self.compression in LEFT_TO_US and self._unpacker is not None)
+            or self.compression in FAX
             or (self.compression == JPEG and not all(map(is_whole_jpeg, self.stored())))
             or self.is_sparse
             or is_in_planes
@@ -298,6 +295,9 @@ class TiffSegments:
                 raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
             if self.compression == JPEG and not is_whole_jpeg(segment):
                 raise TiffError(f"{DAMAGED}: its JPEG has no end")
+            file_of = partial(self._file_of, rows, self.segment_width)
+            if self.compression in FAX and is_cut_fax(self._page, segment, file_of):
+                raise TiffError(f"{DAMAGED}: it holds fewer rows than its size needs")
             return segment
         if not segment:
             return blank_samples(self._page, self.bits, wanted)

@@ -109,6 +109,18 @@ def blank_samples(page: TiffPage, bits: int, size: int) -> bytes:
     return sample * (size * 8 // bits) if value else bytes(size)
 
 
+def strips_of_tiles(tiles: Sequence[bytes], shape: tuple[int, int, int, int, int], rows: int, size: int) -> list[bytes]:
+    """Return one strip for each plane, of so many rows of so many bytes.
+
+    Args:
+        tiles: unpacked, plane by plane and row by row.
+        shape: planes, rows and columns of tiles, rows of a tile, bytes of its rows.
+    """
+    planes, down, _, height, _ = shape
+    stored = np.frombuffer(b"".join(tiles), np.uint8).reshape(shape)
+    return [plane.tobytes() for plane in stored.swapaxes(2, 3).reshape(planes, down * height, -1)[:, :rows, :size]]
+
+
 def interleaved(segments: Sequence[bytes], planes: int, bits: int) -> list[bytes]:
     """Return segments of whole pixels, of those of each plane one behind the other; samples are whole bytes."""
     number = len(segments) // planes

@@ -122,3 +122,68 @@ def test_a_jpeg_is_whole_that_has_its_end(filling: bytes) -> None:
         assert is_whole_jpeg(data + filling)
         assert not is_whole_jpeg(data[:-2] + filling)
     assert is_whole_jpeg(b"")
+
+
+def fax(pixels: NDArray[np.bool_], compression: str, **tags: int) -> bytes:
+    """A TIFF of three strips; `t4`: T4Options, `fill_order`: FillOrder."""
+    numbers = {"t4": 292, "fill_order": 266}
+    buffer = io.BytesIO()
+    info = {278: ROWS, **{numbers[name]: value for name, value in tags.items()}}
+    Image.fromarray(pixels).save(buffer, "TIFF", compression=compression, tiffinfo=info)
+    return buffer.getvalue()
+
+
+def drawings() -> dict[str, NDArray[np.bool_]]:
+    down, right = np.mgrid[:96, :128]
+    return {
+        "noise": np.random.default_rng(7).random((96, 128)) < 0.5,
+        "disc": (down - 48) ** 2 + (right - 64) ** 2 < 1500,
+        "white": np.ones((96, 128), np.bool_),
+        "black": np.zeros((96, 128), np.bool_),
+    }
+
+
+FAXES: dict[str, tuple[str, dict[str, int]]] = {
+    "rows": ("tiff_ccitt", {}),
+    "group 3": ("group3", {}),
+    "group 3 in two dimensions": ("group3", {"t4": 1}),
+    "group 3 with filling bits": ("group3", {"t4": 4}),
+    "group 4": ("group4", {}),
+    "group 4, lowest bit first": ("group4", {"fill_order": 2}),
+    "group 3, lowest bit first": ("group3", {"fill_order": 2}),
+}
+
+
+@pytest.mark.parametrize("drawing", drawings())
+@pytest.mark.parametrize("kind", FAXES)
+def test_fax_codes_are_read_and_cut_ones_refused(kind: str, drawing: str) -> None:
+    """Group 4 ends with 3 bytes that no row needs, group 3 may, and strips may be filled; neither is read."""
+    compression, tags = FAXES[kind]
+    pixels = drawings()[drawing]
+    data = fax(pixels, compression, **tags)
+    page = TiffPage(io.BytesIO(data))
+    assert page.numbers(259, 1) == ({"tiff_ccitt": 2, "group3": 3, "group4": 4}[compression],)
+    second = int(page.numbers(STRIP_SIZES, 0)[1])
+    for filling in (
+        b"",
+        b"\0",
+        bytes(50),
+        b"\0\x10\1\0\x10\1\0\x10\1",
+        b"\xff\x55\xaa",
+    ):  # the fourth: six ends of lines
+        filled = with_filled_strips(data, filling)
+        found = decode_picture(filled, 10**6)
+        assert (found.pixels == 255 * pixels[..., np.newaxis]).all()
+        assert found.remarks == ()
+        values, _ = read_label(filled, (96, 128), 1, as_colour=False, allow_lossy=False)
+        assert values.values is not None
+        assert (values.values == pixels).all()
+    if kind.startswith("group 4"):
+        without_end = with_shorter_strip(with_filled_strips(data, b""), 2)
+        assert (decode_picture(without_end, 10**6).pixels == 255 * pixels[..., np.newaxis]).all()
+    for by in {4, 5, second // 2, second - 1} & {*range(4, second)}:
+        cut = with_shorter_strip(with_filled_strips(data, b""), by)
+        with pytest.raises(SampleError, match=r"^undecodable: .* fewer rows"):
+            decode_picture(cut, 10**6)
+        with pytest.raises(SampleError, match="label_undecodable"):
+            read_label(cut, (96, 128), 1, as_colour=False, allow_lossy=False)
