@@ -16,6 +16,7 @@ from segment.images.magic import image_format
 from segment.images.tiff_raster import RGB, PixelReader
 from segment.images.tiff_segments import TiffSegments
 from segment.images.tiff_tags import MOST_PAGES, TiffPage
+from segment.images.tiff_unpacking import DAMAGED, JPEG, is_whole_jpeg
 from segment.models.card_input import Input
 
 _MOST_VALUES = 16  # times the pixels that are allowed: bands that are decoded to read a few of them
@@ -104,7 +105,7 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
             _check_size(page, max_pixels)
-            _check_content(page, len(data))
+            _check_content(page, data)
             pixels = page.asarray()
             orientation = page.tags.get(_ORIENTATION)
             pages = islice(file.pages, MOST_PAGES)
@@ -132,9 +133,12 @@ def _check_size(page: Any, max_pixels: int) -> None:
         raise SampleError("too_many_pixels")
 
 
-def _check_content(page: Any, size: int) -> None:
-    """Refuse pixels that are no numbers of bands, and a file cut off: JPEG's decoder fills in what is missing."""
+def _check_content(page: Any, data: bytes) -> None:
+    """Refuse pixels that are no numbers of bands, and what is cut off: JPEG's decoder makes up what is missing."""
     if int(page.photometric) in _NO_BANDS:
         raise SampleError("band_type", _NO_BANDS[int(page.photometric)])
-    if any(start + length > size for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)):
-        raise SampleError("undecodable")
+    for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if start + length > len(data):
+            raise SampleError("undecodable")
+        if page.compression == JPEG and not is_whole_jpeg(data[start : start + length]):
+            raise SampleError("undecodable", f"{DAMAGED}: its JPEG has no end")

@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segment.errors import SampleError
+from segment.images.bands import decode_image
 from segment.images.codec import decode_picture
 from segment.images.label_images import read_label
 from segment.images.tiff_tags import TiffPage
 from segment.images.tiff_unpacking import is_whole_jpeg
+from segment.models.card_input import Input
 
 STRIP_SIZES = 279
+BANDS = Input.model_validate({"layout": "NCHW", "height": 20, "width": 30, "bands": (3, 1)})
 ROWS = 32
 
 
@@ -54,6 +57,14 @@ def test_an_image_of_which_a_strip_is_cut_is_refused(compression: str, by: int, 
     assert (whole.pixels.shape, whole.remarks) == ((96, 128, 3), ())
     with pytest.raises(SampleError, match="undecodable"):
         decode_picture(with_shorter_strip(data, by), 10**6)
+
+
+@pytest.mark.parametrize("compression", ["packbits", "jpeg", "tiff_lzw", "tiff_adobe_deflate", "lzma", "zstd"])
+def test_bands_of_which_a_strip_is_cut_are_refused(compression: str) -> None:
+    data = tiff(picture(3), compression)
+    assert decode_image(data, BANDS, 10**6).pixels.shape == (96, 128, 2)
+    with pytest.raises(SampleError, match="undecodable"):
+        decode_image(with_shorter_strip(data, 200), BANDS, 10**6)
 
 
 @pytest.mark.parametrize("compression", ["packbits", "tiff_lzw"])
