@@ -13,10 +13,11 @@ from segment.images import headers
 from segment.images.codec import Fit, Picture, decode_picture
 from segment.images.excess import check_structure
 from segment.images.magic import image_format
+from segment.images.tiff_copies import segments_to_copy
 from segment.images.tiff_raster import RGB, PixelReader
 from segment.images.tiff_segments import TiffSegments
 from segment.images.tiff_tags import MOST_PAGES, TiffPage
-from segment.images.tiff_unpacking import DAMAGED, JPEG, is_whole_jpeg
+from segment.images.tiff_unpacking import DAMAGED, JPEG, PACKBITS, ZSTD, is_whole_jpeg
 from segment.models.card_input import Input
 
 _MOST_VALUES = 16  # times the pixels that are allowed: bands that are decoded to read a few of them
@@ -106,7 +107,7 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
             page = file.pages.first
             _check_size(page, max_pixels)
             _check_content(page, data)
-            pixels = page.asarray()
+            pixels, axes = _stored_pixels(page, data)
             orientation = page.tags.get(_ORIENTATION)
             pages = islice(file.pages, MOST_PAGES)
             frames = sum(not int(getattr(page, "subfiletype", 0)) & _SECONDARY for page in pages)
@@ -114,17 +115,29 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
         raise
     except Exception as error:  # tifffile and its codecs raise many types
         raise SampleError("undecodable") from error
-    if page.axes == "SYX":
+    if axes == "SYX":
         pixels = np.moveaxis(pixels, 0, 2)
-    elif page.axes == "YX":
+    elif axes == "YX":
         pixels = pixels[..., np.newaxis]
-    elif page.axes != "YXS":
+    elif axes != "YXS":
         raise SampleError("pixel_format")
     found = _as_bytes(_chosen(pixels, spec), spec)
     turned_by = int(orientation.value) if orientation is not None and orientation.value in range(1, 9) else 1
     found = headers.apply_orientation(found, turned_by)
     remarks = {"image_frames": frames > 1, "image_sparse": 0 in page.databytecounts}
     return Picture(found, turned_by, tuple(code for code, noticed in remarks.items() if noticed))
+
+
+def _stored_pixels(page: Any, data: bytes) -> tuple[NDArray[Any], str]:
+    """Return pixels and their axes. Of strips that are filled tifffile takes those of other compressions only."""
+    import tifffile
+
+    segments = segments_to_copy(data) if page.compression in (PACKBITS, ZSTD) else None
+    if segments is None:
+        return page.asarray(), page.axes
+    with tifffile.TiffFile(io.BytesIO(segments.excerpt())) as copy:
+        first: Any = copy.pages.first
+        return first.asarray(), first.axes
 
 
 def _check_size(page: Any, max_pixels: int) -> None:

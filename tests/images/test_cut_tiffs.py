@@ -99,6 +99,7 @@ def test_zeros_behind_strips_are_no_damage(compression: str, number: int) -> Non
     data = tiff(picture(3), compression)
     filled = with_filled_strips(data, bytes(number))
     assert (decode_picture(filled, 10**6).pixels == decode_picture(data, 10**6).pixels).all()
+    assert (decode_image(filled, BANDS, 10**6).pixels == decode_image(data, BANDS, 10**6).pixels).all()
     if compression != "jpeg":
         values, _ = read_label(filled, (96, 128), 1, as_colour=True, allow_lossy=False)
         assert values.colours is not None
