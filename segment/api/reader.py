@@ -99,7 +99,7 @@ class Run:
         found = find_rows(self._ledger, plan, wanted)
         if unknown := [name for name, rows in found.items() if not rows]:
             raise UsageError(f"{shown(self.output)} has no committed image of the id {listed(unknown, _NAMED)}")
-        return self._images(plan, {row.whole.id for rows in found.values() for row in rows}, wanted)
+        return self._images(plan, {row.committed_in for rows in found.values() for row in rows}, wanted)
 
     def _images(self, plan: Plan, parts: Collection[str], ids: Collection[str] | None) -> Iterator[SegmentedImage]:
         for _, table in part_tables(self._ledger, plan, numbers_of(plan, parts), _COLUMNS, ahead=_PARTS_AHEAD):

@@ -13,9 +13,11 @@ from segment.images import headers
 from segment.images.codec import Fit, Picture, decode_picture
 from segment.images.excess import check_structure
 from segment.images.magic import image_format
+from segment.images.tiff_copies import segments_to_copy
 from segment.images.tiff_raster import RGB, PixelReader
 from segment.images.tiff_segments import TiffSegments
 from segment.images.tiff_tags import MOST_PAGES, TiffPage
+from segment.images.tiff_unpacking import DAMAGED, JPEG, PACKBITS, ZSTD, is_whole_jpeg
 from segment.models.card_input import Input
 
 _MOST_VALUES = 16  # times the pixels that are allowed: bands that are decoded to read a few of them
@@ -104,8 +106,8 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
             _check_size(page, max_pixels)
-            _check_content(page, len(data))
-            pixels = page.asarray()
+            _check_content(page, data)
+            pixels, axes = _stored_pixels(page, data)
             orientation = page.tags.get(_ORIENTATION)
             pages = islice(file.pages, MOST_PAGES)
             frames = sum(not int(getattr(page, "subfiletype", 0)) & _SECONDARY for page in pages)
@@ -113,11 +115,11 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
         raise
     except Exception as error:  # tifffile and its codecs raise many types
         raise SampleError("undecodable") from error
-    if page.axes == "SYX":
+    if axes == "SYX":
         pixels = np.moveaxis(pixels, 0, 2)
-    elif page.axes == "YX":
+    elif axes == "YX":
         pixels = pixels[..., np.newaxis]
-    elif page.axes != "YXS":
+    elif axes != "YXS":
         raise SampleError("pixel_format")
     found = _as_bytes(_chosen(pixels, spec), spec)
     turned_by = int(orientation.value) if orientation is not None and orientation.value in range(1, 9) else 1
@@ -126,15 +128,30 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
     return Picture(found, turned_by, tuple(code for code, noticed in remarks.items() if noticed))
 
 
+def _stored_pixels(page: Any, data: bytes) -> tuple[NDArray[Any], str]:
+    """Return pixels and their axes. Of strips that are filled tifffile takes those of other compressions only."""
+    import tifffile
+
+    segments = segments_to_copy(data) if page.compression in (PACKBITS, ZSTD) else None
+    if segments is None:
+        return page.asarray(), page.axes
+    with tifffile.TiffFile(io.BytesIO(segments.excerpt())) as copy:
+        first: Any = copy.pages.first
+        return first.asarray(), first.axes
+
+
 def _check_size(page: Any, max_pixels: int) -> None:
     pixels = page.imagewidth * page.imagelength
     if pixels > max_pixels or pixels * page.samplesperpixel > _MOST_VALUES * max_pixels:
         raise SampleError("too_many_pixels")
 
 
-def _check_content(page: Any, size: int) -> None:
-    """Refuse pixels that are no numbers of bands, and a file cut off: JPEG's decoder fills in what is missing."""
+def _check_content(page: Any, data: bytes) -> None:
+    """Refuse pixels that are no numbers of bands, and what is cut off: JPEG's decoder makes up what is missing."""
     if int(page.photometric) in _NO_BANDS:
         raise SampleError("band_type", _NO_BANDS[int(page.photometric)])
-    if any(start + length > size for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)):
-        raise SampleError("undecodable")
+    for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if start + length > len(data):
+            raise SampleError("undecodable")
+        if page.compression == JPEG and not is_whole_jpeg(data[start : start + length]):
+            raise SampleError("undecodable", f"{DAMAGED}: its JPEG has no end")

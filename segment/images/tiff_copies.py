@@ -11,10 +11,11 @@ from segment.images.tiff_tags import TiffError, TiffPage
 def segments_to_copy(data: bytes) -> TiffSegments | None:
     """Return the segments of a TIFF of which the decoders get excerpts; None of anything else.
 
-    They do not know some compressions, nor BigTIFFs of the other byte order, and take damaged tiles for black without a
-    word. Of tiles that reach beyond the image OpenCV takes rows of a wrong length (grey of 16 bits, or with alpha), it
-    turns each tile by itself (orientations 2, 3, 6 and 7), and it refuses tiles without compression of no multiple of
-    1,024 bytes, and sparse files; seen in 5.0. Pillow takes the bytes of some numbers in the wrong order; seen in 13.0.
+    They do not know some compressions, nor BigTIFFs of the other byte order, and take damaged tiles for black, and what
+    is missing of fax codes for white, without a word. Of tiles that reach beyond the image OpenCV takes rows of a wrong
+    length (grey of 16 bits, or with alpha), it turns each tile by itself (orientations 2, 3, 6 and 7), and it refuses
+    tiles without compression of no multiple of 1,024 bytes, and sparse files; seen in 5.0. Pillow takes the bytes of
+    some numbers in the wrong order; seen in 13.0.
 
     Raises SampleError: `too_much_work`, before anything else reads the file.
     """

@@ -6,11 +6,13 @@ are not decided a second time for large images.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segment.images.tiff_fax import FAX, is_cut_fax
 from segment.images.tiff_tags import LONG, SHORT, Field, TiffError, TiffPage, encode_directory, file_header
 from segment.images.tiff_unpacking import (
     DAMAGED,
@@ -22,8 +24,10 @@ from segment.images.tiff_unpacking import (
     PREDICTED_BITS,
     UNPACKERS,
     blank_samples,
+    interleaved,
     is_whole_jpeg,
     plain_samples,
+    strips_of_tiles,
 )
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
@@ -106,8 +110,7 @@ class TiffSegments:
                 f"its {'tiles' if self.is_tiled else 'strips'} are of {self.segment_width}x{self.segment_height} "
                 "pixels, too large to be read one by one: write it with tiles of 256 or 512 pixels"
             )
-        wanted = self._planes * self.down * self.across
-        if min(len(self._starts), len(self._sizes)) < wanted:
+        if min(len(self._starts), len(self._sizes)) < self._number:
             raise TiffError("it lists fewer strips or tiles than its size needs")
 
     @property
@@ -127,14 +130,15 @@ class TiffSegments:
     def _count(self) -> None:
         self.down = -(-self._page.height // self.segment_height)
         self.across = -(-self._page.width // self.segment_width)
-        if not 0 < self._planes * self.down * self.across <= _MOST_SEGMENTS:
+        self._number = self._planes * self.down * self.across
+        if not 0 < self._number <= _MOST_SEGMENTS:
             raise TiffError("it has more strips or tiles than any image needs")
 
     def _positions(self, number: int) -> NDArray[np.int64]:
         """Return the bytes where segments begin, or their sizes."""
         tag = self._page.tags.get(number)
-        if tag is None or tag.kind not in _OFFSETS:
-            raise TiffError("it does not say where its strips or tiles are")
+        if tag is None or tag.kind not in _OFFSETS or tag.count > _MOST_SEGMENTS:
+            raise TiffError("it does not say where its strips or tiles are, or that they are more than any image needs")
         stored = np.frombuffer(self._page.file.encoded(tag), dtype=self._page.file.order + _OFFSETS[tag.kind])
         return np.minimum(stored.astype(np.uint64), np.uint64(1 << 62)).astype(np.int64)
 
@@ -170,7 +174,7 @@ class TiffSegments:
         Args:
             wanted: (row, column) of each, in ascending order.
         """
-        most = max(1, RUN_BYTES // self._bytes)
+        most = max(1, RUN_BYTES // max(self._bytes, _SLACK))  # of segments of a pixel, too, not all are held at once
         first = 0
         for i in range(1, len(wanted) + 1):
             row, column = wanted[first]
@@ -201,35 +205,25 @@ class TiffSegments:
         if self._unpacker is None:
             return self._file_of(height, width, segments, as_tiles=self.is_tiled)
         if self.is_tiled:
-            segments = self._as_strips(segments, run, height, width)
-        return self._file_of(height, width, self._interleaved(segments) if self._interleaves else segments)
+            shape = (self._planes, run.rows, run.columns, self.segment_height, self._row_bytes)
+            segments = strips_of_tiles(segments, shape, height, self._bytes_of(width))
+        if self._interleaves:
+            segments = interleaved(segments, self._planes, self.bits)
+        return self._file_of(height, width, segments)
 
     @property
     def _interleaves(self) -> bool:
         """Whether an excerpt holds the samples of each pixel side by side, though the file holds them in planes."""
         return self._planes > 1 and self._unpacker is not None and self.bits in (8, 16, 32, 64)
 
-    def _interleaved(self, segments: Sequence[bytes]) -> list[bytes]:
-        """Return as many segments of whole pixels as there are of each plane."""
-        number = len(segments) // self._planes
-        values = [np.frombuffer(segment, f"V{self.bits // 8}") for segment in segments]
-        return [np.stack(values[first::number], axis=1).tobytes() for first in range(number)]
-
     def inside(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return those pixels of an excerpt of all segments that are of the page."""
         return pixels[: self._page.height, : self._page.width]
 
-    def stored(self) -> list[bytes]:
-        """Return all segments as they are stored, nothing of one that is not."""
-        return self._read(np.arange(self._planes * self.down * self.across))
-
-    def _as_strips(self, tiles: Sequence[bytes], run: Run, height: int, width: int) -> list[bytes]:
-        """Return one strip for each plane of tiles without compression."""
-        stored = np.frombuffer(b"".join(tiles), np.uint8)
-        shape = (self._planes, run.rows, run.columns, self.segment_height, self._row_bytes)
-        rows = (self._planes, run.rows * self.segment_height, -1)
-        inside = stored.reshape(shape).swapaxes(2, 3).reshape(rows)[:, :height, : self._bytes_of(width)]
-        return [plane.tobytes() for plane in inside]
+    def stored(self) -> Iterator[bytes]:
+        """Yield all segments as they are stored, nothing of one that is not: of a small file they may be gigabytes."""
+        for start, size in zip(self._starts[: self._number], self._sizes[: self._number], strict=True):
+            yield self._page.file.read(int(start), int(start + size))
 
     @property
     def is_unreadable(self) -> bool:
@@ -242,6 +236,7 @@ class TiffSegments:
         is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
         return (
             (self.compression in LEFT_TO_US and self._unpacker is not None)
+            or self.compression in FAX
             or (self.compression == JPEG and not all(map(is_whole_jpeg, self.stored())))
             or self.is_sparse
             or is_in_planes
@@ -300,6 +295,9 @@ class TiffSegments:
                 raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
             if self.compression == JPEG and not is_whole_jpeg(segment):
                 raise TiffError(f"{DAMAGED}: its JPEG has no end")
+            file_of = partial(self._file_of, rows, self.segment_width)
+            if self.compression in FAX and is_cut_fax(self._page, segment, file_of):
+                raise TiffError(f"{DAMAGED}: it holds fewer rows than its size needs")
             return segment
         if not segment:
             return blank_samples(self._page, self.bits, wanted)
@@ -315,6 +313,8 @@ class TiffSegments:
     def _read(self, numbers: NDArray[np.int64]) -> list[bytes]:
         """Return segments as they are stored, nothing of one that is not."""
         starts, sizes = self._starts[numbers], self._sizes[numbers]
-        if sizes.max() > 4 * self.segment_height * self._row_bytes + _SLACK:
+        if sizes.max() > 4 * (pixels := self.segment_height * self._row_bytes) + _SLACK:
             raise TiffError("a strip or tile has more bytes than its pixels need")
+        if sizes.sum() > max(self._page.file.size, len(sizes) * pixels) + RUN_BYTES:
+            raise TiffError("its strips or tiles are the same bytes again and again")
         return self._page.file.gather(starts.tolist(), sizes.tolist())

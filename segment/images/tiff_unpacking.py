@@ -5,7 +5,7 @@ tiles without a word; and tiles without compression, of which it refuses some si
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import imagecodecs
@@ -20,6 +20,8 @@ LEFT_TO_US = (LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD, WEBP)  # compress
 OF_FLOATS = 3  # a predictor; 2 is of whole numbers
 PREDICTED_BITS = {2: (8, 16, 32), OF_FLOATS: (32,)}  # of samples, by predictor
 _NO_DATA = 42113  # a tag of GDAL's: a number as text
+_ZSTD_ZEROS = 8  # with which a frame may end: two of a block, of a checksum four
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"  # markers
 DAMAGED = "a strip or tile is damaged"
 
 
@@ -31,6 +33,27 @@ def _packed_by(decode: Callable[..., bytes | bytearray]) -> Callable[[bytes, int
             raise TiffError(DAMAGED) from error
 
     return unpack
+
+
+def _packbits(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
+    """Leave out the zeros that some writers fill strips with: each two of them are a byte of zero."""
+    size, filling = rows * -(-width * samples * bits // 8), len(data) - len(data.rstrip(b"\0"))
+    try:
+        unpacked = bytes(imagecodecs.packbits_decode(data, out=size + filling // 2))
+    except Exception as error:  # as above
+        raise TiffError(DAMAGED) from error
+    if any(unpacked[size:]):
+        raise TiffError(DAMAGED)
+    return unpacked[:size]
+
+
+def _zstd(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
+    """Leave out zeros behind the frame, which may itself end with some; of a frame that is cut no end is one."""
+    least, unpack = len(data.rstrip(b"\0")), _packed_by(imagecodecs.zstd_decode)
+    for end in range(least, min(least + _ZSTD_ZEROS, len(data))):
+        with suppress(TiffError):
+            return unpack(data[:end], rows, width, samples, bits)
+    return unpack(data, rows, width, samples, bits)
 
 
 def _lzw(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
@@ -56,19 +79,23 @@ def _webp(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
 # to its pixels' bytes. They never return more than these and one, whatever the bytes unpack to, and raise TiffError.
 UNPACKERS: dict[int, Callable[[bytes, int, int, int, int], bytes]] = {
     NONE: lambda data, *_: data,
-    PACKBITS: _packed_by(imagecodecs.packbits_decode),
+    PACKBITS: _packbits,
     LZW: _lzw,
     DEFLATE: _packed_by(imagecodecs.deflate_decode),
     OLD_DEFLATE: _packed_by(imagecodecs.deflate_decode),
     LZMA: _packed_by(imagecodecs.lzma_decode),
-    ZSTD: _packed_by(imagecodecs.zstd_decode),
+    ZSTD: _zstd,
     WEBP: _webp,
 }
 
 
 def is_whole_jpeg(segment: bytes) -> bool:
-    """Return whether a JPEG ends with its marker, or is not stored; of one that is cut decoders make up the rest."""
-    return not segment or segment.rstrip(b"\0").endswith(b"\xff\xd9")
+    """Return whether a JPEG has its last marker, or is not stored; of one that is cut decoders make up the rest.
+
+    Whatever fills the segment may be behind the marker. A small JPEG within has its own, before the scans.
+    """
+    end = segment.rfind(_JPEG_END)
+    return not segment or (end >= 0 and segment.find(_JPEG_SCAN, end) < 0)
 
 
 def blank_samples(page: TiffPage, bits: int, size: int) -> bytes:
@@ -80,6 +107,25 @@ def blank_samples(page: TiffPage, bits: int, size: int) -> bytes:
             value = int(number) if number == int(number) and 0 <= number < 1 << bits else 0
     sample = value.to_bytes(bits // 8, "little")  # as an excerpt has it where bytes are turned round
     return sample * (size * 8 // bits) if value else bytes(size)
+
+
+def strips_of_tiles(tiles: Sequence[bytes], shape: tuple[int, int, int, int, int], rows: int, size: int) -> list[bytes]:
+    """Return one strip for each plane, of so many rows of so many bytes.
+
+    Args:
+        tiles: unpacked, plane by plane and row by row.
+        shape: planes, rows and columns of tiles, rows of a tile, bytes of its rows.
+    """
+    planes, down, _, height, _ = shape
+    stored = np.frombuffer(b"".join(tiles), np.uint8).reshape(shape)
+    return [plane.tobytes() for plane in stored.swapaxes(2, 3).reshape(planes, down * height, -1)[:, :rows, :size]]
+
+
+def interleaved(segments: Sequence[bytes], planes: int, bits: int) -> list[bytes]:
+    """Return segments of whole pixels, of those of each plane one behind the other; samples are whole bytes."""
+    number = len(segments) // planes
+    values = [np.frombuffer(segment, f"V{bits // 8}") for segment in segments]
+    return [np.stack(values[first::number], axis=1).tobytes() for first in range(number)]
 
 
 def plain_samples(data: bytes, predictor: int, bits: int, order: str, shape: tuple[int, int, int]) -> bytes:

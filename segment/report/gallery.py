@@ -139,7 +139,7 @@ def _remarks(notable: Notable, names: Sequence[str]) -> Mapping[_Key, str]:
 
 
 def _key(row: Row) -> _Key:
-    return row.whole.id, row.position
+    return row.committed_in, row.position
 
 
 # --- the pictures of an image ----------------------------------------------------------------------------------------

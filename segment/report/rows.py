@@ -24,12 +24,14 @@ class Row:
 
     Attributes:
         part: its part of the plan, narrowed to this image, so that reading it reads nothing else.
-        whole: the part of the plan itself.
-        position: row in the masks file of the part.
+        committed_in: id of the part of the plan.
+        images: of that part.
+        position: row in its masks file.
     """
 
     part: Part
-    whole: Part
+    committed_in: str
+    images: int
     position: int
 
 
@@ -98,7 +100,11 @@ def _spread(numbers: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 def row_at(plan: Plan, number: int, position: int) -> Row:
     """Return the row at a position of a part, given by its number in the plan."""
     (part,) = plan.between(number, number + 1)
-    return Row(part.alone(position), part, position)
+    return _row_in(part, position)
+
+
+def _row_in(part: Part, position: int) -> Row:
+    return Row(part.alone(position), part.id, len(part), position)
 
 
 def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: int | None = None) -> ImageScores:
@@ -146,7 +152,7 @@ def id_of(ledger: Ledger, row: Row) -> str:
 
 def row_of(ledger: Ledger, row: Row, columns: Sequence[str]) -> dict[str, Any]:
     """Read the given columns of the row of an image. Raises SegmentError: the masks file is damaged or lost."""
-    table = read_part_rows(ledger, row.whole.shard, row.whole.id, len(row.whole), columns)
+    table = read_part_rows(ledger, row.part.shard, row.committed_in, row.images, columns)
     return dict(table.slice(row.position, 1).to_pylist()[0])
 
 
@@ -158,6 +164,8 @@ def find_rows(ledger: Ledger, plan: Plan, ids: Iterable[str]) -> dict[str, list[
     found: dict[str, list[Row]] = {name: [] for name in ids}
     wanted = pa.array(list(found), pa.string())
     for number, table in part_tables(ledger, plan, numbers_of(plan, ledger.committed(plan)), ["id"]):
-        for position in np.flatnonzero(np.asarray(pc.is_in(table["id"], wanted))).tolist():
-            found[table["id"][position].as_py()].append(row_at(plan, number, position))
+        positions = np.flatnonzero(np.asarray(pc.is_in(table["id"], wanted))).tolist()
+        for part in plan.between(number, number + 1) if positions else ():
+            for position in positions:
+                found[table["id"][position].as_py()].append(_row_in(part, position))
     return found

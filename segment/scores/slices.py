@@ -22,7 +22,8 @@ _MOST_NUMBERS = 50  # slices of numbers, which bounds can divide into fewer
 _MEGAPIXELS = (0.25, 1, 4, 16)  # bounds of slices by size
 _BRIGHTNESS = "50,100,150,200"  # bounds of slices by brightness
 _SHARES = (0.01, 0.1)  # bounds of slices by share of a class
-_WHOLE = re.compile(r"([-+]?[1-9][0-9]*|[-+]?(0))(\.0+)?")  # a whole number, with or without zeros behind the point
+# A whole number, with or without zeros behind the point: of what is in its group all spellings are one.
+_WHOLE = re.compile(r"(?:(-[1-9][0-9]*)|\+?([1-9][0-9]*)|[-+]?(0))(?:\.0+)?")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -254,10 +255,10 @@ def _texts(by: str, kept: str | None, option: str) -> Callable[[ImageCounts], pa
 def _value_of(text: str) -> str:
     """Return what all spellings of a whole number have in common: where a column has gaps, pandas writes `1.0` for 1.
 
-    Other texts are returned as they are: `01` and `1.0.0` are no numbers.
+    So it is whatever else the column holds. Other texts are returned as they are: `01` and `1.0.0` are no numbers.
     """
     whole = _WHOLE.fullmatch(text)
-    return (whole[2] or whole[1]) if whole else text
+    return str(whole[whole.lastindex or 0]) if whole else text
 
 
 def _reader(by: str, option: str) -> Callable[[str], str | None]:

@@ -162,7 +162,7 @@ class Store(Access):
 
         def attempt() -> None:
             if url.startswith("file://"):
-                write_local(Path(url.removeprefix("file://")), data)
+                _write_local(url, data)
             else:
                 filesystem, path = open_filesystem(url, self._options)
                 put_file(filesystem, path, data) if isinstance(data, Path) else put(filesystem, path, data)
@@ -200,7 +200,7 @@ class Store(Access):
             nonlocal corrupt
             try:
                 if url.startswith("file://"):
-                    write_local(Path(url.removeprefix("file://")), data, exclusive=True)
+                    _write_local(url, data, exclusive=True)
                     return True
                 filesystem, path = open_filesystem(url, self._options)
                 if corrupt:
@@ -226,12 +226,8 @@ class Store(Access):
 
         try:
             return self._requests.send("write", url, attempt)
-        except FileNotFoundError as error:
-            where = ""
-            if url.startswith("file://"):  # permissions and full disks are other errors: /proc and its like are left
-                above = next(folder for folder in Path(url.removeprefix("file://")).parents if folder.exists())
-                where = f": {shown(str(above))} is of a file system that takes no new folders"
-            raise StoreError(f"could not write {shown(url)}: its folder cannot be created{where}") from error
+        except FileNotFoundError as error:  # as in `write`
+            raise StoreError(error_message("write", url, error)) from None
 
     def delete(self, url: str) -> None:
         """Delete an object; do nothing if there is none."""
@@ -297,3 +293,17 @@ def _regular(entries: Entries, *, irregular: bool) -> Entries:
     if irregular or entries.are_plain:
         return entries
     return Entries(entry for entry in entries if not entry.irregular)
+
+
+def _write_local(url: str, data: bytes | Path, *, exclusive: bool = False) -> None:
+    """Write a local file. Raises StoreError: its folder cannot be made, or a file that it needs is gone."""
+    path = Path(url.removeprefix("file://"))
+    try:
+        write_local(path, data, exclusive=exclusive)
+    except FileNotFoundError as error:
+        above = next(folder for folder in path.parents if folder.exists())
+        if above == path.parent:  # the file to copy, or the unfinished one, which other runs may take for abandoned
+            raise StoreError(error_message("write", url, error)) from error
+        # permissions and full disks are other errors: /proc and its like are left
+        where = f"{shown(str(above))} is of a file system that takes no new folders"
+        raise StoreError(f"could not write {shown(url)}: its folder cannot be created: {where}") from error

@@ -1,9 +1,12 @@
 """Images that are far more work than their size and pixels explain are refused, and no ordinary image is."""
 
+import io
 import struct
 import time
+import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from segment.images.codec import decode_mask, decode_picture
 from segment.images.labels import LabelDecoder
 from segment.images.mask_png import encode_mask
 from segment.images.png_excess import check_png_pixels
+from segment.images.tiff_raster import open_raster
 from segment.images.tiff_tags import LONG, SHORT, Field
 from segment.models.card_input import Input
 from tests import bombs
@@ -188,3 +192,56 @@ def test_bytes_behind_packed_pixels_are_checked_in_linear_time() -> None:
     began = time.process_time()
     check_png_pixels(data)
     assert time.process_time() - began < 5  # 22 seconds if each piece were added to those before
+
+
+@contextmanager
+def memory(most: int) -> Iterator[None]:
+    """Fail if Python holds more bytes at once within the block than so many."""
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < most, f"{peak >> 20} MiB"
+
+
+def overlapping_strips(strips: int, content: bytes, compression: int) -> bytes:
+    """A TIFF of strips of 8 pixels, each of which is other bytes of 64 kB, most of them shared."""
+    less = [number % 999 for number in range(strips)]
+    starts, sizes = [16 + by for by in less], [len(content) + 999 - by for by in less]
+    fields = [Field(257, LONG, [strips]), Field(278, SHORT, [1]), Field(259, SHORT, [compression])]
+    return tiff([*fields, Field(273, LONG, starts), Field(279, LONG, sizes)], bytes(999) + content)
+
+
+def test_strips_that_share_their_bytes_are_not_all_held_at_once() -> None:
+    """130 MB of strips in a file of 64 kB, which are looked at before the size of the image is checked."""
+    jpegs = overlapping_strips(2000, bytes(64000) + b"\xff\xd9", 7)
+    with memory(4 << 20), pytest.raises(SampleError, match="too_many_pixels"):
+        decode_picture(jpegs, 100)
+
+
+def test_webp_strips_that_share_their_bytes_are_not_all_held_at_once() -> None:
+    content = encoded("WEBP", noise(8, 1, 3), lossless=True) + bytes(60000)
+    sizes = Field(279, LONG, [len(content) - by for by in range(2000)])
+    fields = [Field(257, LONG, [2000]), Field(278, SHORT, [1]), Field(259, SHORT, [50001])]
+    webps = tiff([*fields, Field(273, LONG, [16] * 2000), sizes], content)
+    with memory(4 << 20), pytest.raises(SampleError, match="label_size"):
+        LabelDecoder(CARD.classes).read(webps, 3, 3, 1)
+
+
+@pytest.mark.parametrize("compression", [5, 7, 8, 32773])
+def test_strips_that_share_their_bytes_again_and_again_are_not_copied(compression: int) -> None:
+    """300 MB of strips in a file of 64 kB, each of 8 pixels."""
+    data = overlapping_strips(5000, bytes(64000), compression)
+    with memory(16 << 20), pytest.raises(SampleError, match=r"undecodable.*again and again"):
+        decode_picture(data, MOST)
+
+
+def test_a_window_holds_few_strips_that_share_their_bytes() -> None:
+    """64 kB for each of the strips, of 8 pixels, of a large image; a window touches 260 MB of them."""
+    strips = 1 << 21
+    content = zlib.compress(bytes(8)) + bytes(64000)
+    sizes = [Field(257, LONG, [strips]), Field(278, SHORT, [1]), Field(259, SHORT, [8])]
+    places = [Field(273, LONG, [16] * strips), Field(279, LONG, [len(content) - by % 999 for by in range(strips)])]
+    found = open_raster(io.BytesIO(tiff([*sizes, *places], content)), 8 * strips)
+    with memory(100 << 20):
+        assert not found.read(0, 0, 4096, 8).any()

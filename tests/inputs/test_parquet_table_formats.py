@@ -48,6 +48,9 @@ def checkpoint(table: Path, name: str, paths: list[str], **columns: Any) -> None
     pq.write_table(pa.table({"add": rows, "remove": removed, **columns}), table / "_delta_log" / name)
 
 
+EXPORT = "Write the table's current version as plain Parquet files"
+
+
 def find(where: object, **options: Any) -> Discovery:
     return discover(str(where), InputOptions(**options), Store())
 
@@ -66,7 +69,7 @@ def unfollowed(table: Path) -> bool:
     """Return whether all files of a table are read, with a warning."""
     found = find(table)
     there = sorted(file.relative_to(table).as_posix() for file in table.rglob("[a-z]*.parquet"))
-    (warning,) = [line for line in found.warnings if "is damaged, incomplete, too large or in an unknown form" in line]
+    (warning,) = [line for line in found.warnings if "is damaged, incomplete or in an unknown form" in line]
     return files(found, table) == there and f"all of its {len(there)} Parquet files are read" in warning
 
 
@@ -169,15 +172,11 @@ HOSTILE = {
     "an action that is a list": '{"add": [["path", "a"]]}',
     "a deletion vector that is text": '{"add": {"path": "a", "deletionVector": "b"}}',
     "half of a surrogate pair": '{"remove": {"path": 7}}\n{"add": {"path": "\\ud800"}}',
-    "a line beyond its bound": json.dumps(add("a" * 5000)),
 }
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_log_of_a_stranger_is_one_that_cannot_be_followed(
-    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(table_formats, "MOST_JSON", 4096)
+def test_a_log_of_a_stranger_is_one_that_cannot_be_followed(tmp_path: Path, what: str) -> None:
     table = delta(tmp_path / "t")
     (table / "_delta_log" / f"{1:020d}.json").write_text(HOSTILE[what])
     assert unfollowed(table)
@@ -204,12 +203,28 @@ def test_logs_and_metadata_are_read_within_their_bounds(tmp_path: Path, monkeypa
     """A quarter of a gigabyte of brackets would be 7 GB of Python's lists."""
     table = delta(tmp_path / "t")
     monkeypatch.setattr(table_formats, "_MOST_COMMIT", 100)
-    assert "a Delta table whose log is damaged, incomplete" in "".join(find(table).warnings)
+    told = refusal(table)
+    assert told.startswith(f"{table} is a Delta table whose log is too large: could not read ")
+    assert f"it has more than 100 bytes. {EXPORT}" in told
     write(tmp_path / "i" / "a.parquet")
     iceberg(tmp_path / "i", "v1", 1)
     monkeypatch.setattr(table_formats, "_MOST_METADATA", 100)
     told = refusal(tmp_path / "i")
-    assert "v1.metadata.json: it has more than 100 bytes. Write the table's current version as plain" in told
+    assert f"v1.metadata.json: it has more than 100 bytes. {EXPORT}" in told
+
+
+def test_a_delta_log_of_a_long_line_or_a_large_checkpoint_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be intact, and without it the rows that the table holds no longer would be read."""
+    table = delta(tmp_path / "t")
+    with monkeypatch.context() as bounded:
+        bounded.setattr(table_formats, "MOST_JSON", 10)
+        assert f"a line of it has more than 10 bytes. {EXPORT}" in refusal(table)
+    checkpoint(table, f"{1:020d}.checkpoint.parquet", ["b.parquet", "k=1/c%20d.parquet"])
+    assert files(find(table), table) == ["b.parquet", "k=1/c d.parquet"]
+    monkeypatch.setattr(table_formats, "_MOST_CHECKPOINT", 10)
+    assert EXPORT in refusal(table)
 
 
 def test_an_iceberg_table_of_many_snapshots_is_read(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from segment.errors import ModelError
 from segment.process.temporaries import LENGTH, PREFIX, TemporaryFolder, remove_abandoned
 from tests.calls import ROOT
+from tests.here import call_apart
+from tests.reliability import calls_apart
 from tests.reliability.trouble import street
 
 KEEP = """
@@ -87,6 +90,15 @@ def test_every_run_removes_what_others_left(tmp_path: Path, monkeypatch: pytest.
     assert len(list((tmp_path / "tmp").iterdir())) == 1
     street(tmp_path / "place", 1).run()
     assert list((tmp_path / "tmp").glob(f"{PREFIX}*")) == []
+
+
+def test_a_check_and_a_draft_remove_what_others_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As whatever is called in a process of its own, which a model may end."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    TemporaryFolder().close(remove=False)
+    with pytest.raises(ModelError, match="within 1 s"):  # the last step never ends
+        call_apart(calls_apart.steps, [], note=print)
+    assert list(tmp_path.glob(f"{PREFIX}*")) == []
 
 
 def test_what_is_not_ours_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

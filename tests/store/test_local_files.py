@@ -131,3 +131,28 @@ def test_a_link_that_leads_nowhere_is_no_image_and_one_that_cannot_be_followed_n
             local_files._leads_to(kind)
     else:
         assert not local_files._leads_to(kind)
+
+
+@pytest.mark.parametrize("write", [Store.write, Store.write_if_absent])
+def test_a_file_that_is_gone_is_named_and_its_folder_is_not_blamed(
+    tmp_path: Path, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"file://{tmp_path}/out/x.bin"
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StoreError, match=r"No such file or directory: '.*/gone\.bin'"):
+        write(Store(), url, tmp_path / "gone.bin")
+
+    def of_a_killed_one(file: int) -> None:  # as another run takes it for where its locks are not seen
+        for unfinished in (tmp_path / "out").iterdir():
+            unfinished.unlink()
+
+    monkeypatch.setattr(local_files.os, "fsync", of_a_killed_one)
+    with pytest.raises(StoreError, match=r"could not write .*\.tmp-") as caught:
+        write(Store(), url, b"x")
+    assert "folder" not in str(caught.value)
+
+
+@pytest.mark.parametrize("write", [Store.write, Store.write_if_absent])
+def test_a_folder_that_cannot_be_made_is_named(write: Any) -> None:
+    with pytest.raises(StoreError, match=r"its folder cannot be created: /proc is of a file system that takes no new"):
+        write(Store(), "file:///proc/nowhere/x", b"x")

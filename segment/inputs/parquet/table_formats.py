@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from segment.errors import StoreError, TooManyBytes, UsageError
 from segment.inputs.findings import Findings
-from segment.inputs.parquet.bounded_reads import BoundedFile, read_row_group
+from segment.inputs.parquet.bounded_reads import BoundedFile, UnpacksTooLarge, read_row_group
 from segment.store.bounds import MOST_JSON
 from segment.store.client import Entry, Store
 from segment.store.names import basename, count, shown
@@ -20,12 +20,12 @@ from segment.store.urls import join_url, parent_url, relative_url
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _METADATA = re.compile(r"(?:v(\d{1,20})|(\d{1,20})-[0-9a-f-]+)\.metadata\.json")
-# Raised for a log that is damaged or beyond its bound. FileNotFoundError: a clean-up has deleted a file of it since it
-# was listed.
+# Raised for a log that is damaged. FileNotFoundError: a clean-up has deleted a file of it since it was listed.
 _LOG_DAMAGE = (
     pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, FileNotFoundError,
-    RecursionError, TooManyBytes,
+    RecursionError,
 )  # fmt: skip
+_BEYOND_BOUND = (TooManyBytes, UnpacksTooLarge)  # raised for one that may be intact
 _MOST_COMMIT = 256 << 20  # bytes of a commit, whose lines are MOST_JSON at most
 _MOST_METADATA = 64 << 20  # bytes of the metadata of an Iceberg table, which lists each snapshot that it keeps
 _MOST_CHECKPOINT = 1 << 30  # bytes of a row group of a checkpoint, unpacked
@@ -54,7 +54,7 @@ def current_files(
         current = _delta_files(table, log, store)
         if current is None:
             findings.warnings.append(
-                f"{shown(table)} is a Delta table whose log is damaged, incomplete, too large or in an unknown form: "
+                f"{shown(table)} is a Delta table whose log is damaged, incomplete or in an unknown form: "
                 f"all of its {count(len(own), 'Parquet file')} are read, including those that its current version "
                 "does not hold"
             )
@@ -119,10 +119,12 @@ def _delta_log(table: str, listed: Sequence[str], store: Store, findings: Findin
 def _delta_files(table: str, log: Sequence[str], store: Store) -> set[str] | None:
     """Return the URLs of the files of a Delta table's current version; None if its log cannot be read.
 
-    Raises UsageError: deletion vectors remove rows within files.
+    Raises UsageError: deletion vectors remove rows within files, or the log is too large to be read.
     """
     try:
         held = _replayed(log, store)
+    except _BEYOND_BOUND as error:
+        raise UsageError(f"{shown(table)} is a Delta table whose log is too large: {error}. {_EXPORT}") from None
     except _LOG_DAMAGE:
         return None
     if marked := sum(held.values()):
@@ -184,7 +186,7 @@ def _checkpoint_files(url: str, store: Store) -> Iterator[dict[str, Any]]:
 def _actions(url: str, store: Store) -> Iterator[dict[str, Any]]:
     for line in BytesIO(store.read(url, most=_MOST_COMMIT)):
         if len(line) > MOST_JSON:
-            raise ValueError("a line is too long")
+            raise TooManyBytes(f"could not read {shown(url)}: a line of it has more than {MOST_JSON} bytes")
         if line.strip():
             yield json.loads(line)
 

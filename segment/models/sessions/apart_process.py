@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from segment.errors import ModelError, SegmentError
 from segment.process.hidden_modules import hide_pandas
+from segment.process.temporaries import remove_abandoned
 
 T = TypeVar("T")
 Within = Callable[..., AbstractContextManager[None]]
@@ -141,6 +142,8 @@ def call_apart(
 ) -> T:
     """Return `function(*given, note=..., within=...)`, called in such a process.
 
+    What one that was killed left in the folder for temporary files is removed before.
+
     Args:
         function: of a module. It does each step on a model of somebody else `within()`: reads it, or runs it on an
             image. A step of another kind says its seconds, and what it does: `within(3600.0, "quantise the model")`.
@@ -156,6 +159,7 @@ def call_apart(
         if "note" in event:
             note(event["note"])
 
+    remove_abandoned()
     events, end = run_apart(__name__, (function, given), float("inf"), each=each, errors=None, temporary=temporary)
     last = events[-1] if events else {}
     if "error" in last:
