@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.spawn import get_executable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 from segment.errors import ModelError, SegmentError
 from segment.process.hidden_modules import hide_pandas
@@ -29,6 +29,7 @@ _TICK = 0.1  # seconds
 _KILLED = "ended by SIGKILL"
 _PR_SET_PDEATHSIG = 1  # of Linux
 _steps: list[tuple[float, str]] = []  # of such a process: those that it is in, the innermost last
+_events: list[TextIO] = []  # of such a process: where events go; a library, or `redirect_stdout`, may take `sys.stdout`
 # A terminal sends SIGINT to both processes; the other one ends this one. What is given comes by a descriptor of its
 # own, as users may name their standard input, or a shell's `<(...)`.
 _CODE = (
@@ -49,10 +50,10 @@ def run_apart(
     """Run `main()` of a module in a process, which is killed after some seconds.
 
     Args:
-        module: full name of the module; its `main` reads `given` by `given_apart`, and prints events by `tell`.
+        module: full name of the module; its `main` reads `given` by `given_apart`, and sends events by `tell`.
         given: picklable.
         seconds: after which the process is killed.
-        each: gets each event as soon as it is printed.
+        each: gets each event as soon as it is sent.
         errors: where its standard error stream goes, as of `subprocess`.
         temporary: an existing folder, in which it and its libraries make temporary files: killed, it leaves them.
 
@@ -202,7 +203,8 @@ def given_apart() -> Any:
 
     What libraries write to the standard output goes to the standard error stream: the output is for events.
     """
-    sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    _events.append(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    sys.stdout = sys.stderr
     with suppress(OSError):  # there may be none
         os.dup2(2, 1)
     with suppress(AttributeError, OSError):
@@ -233,8 +235,8 @@ def within(seconds: float = LOAD_SECONDS, what: str = "load the model") -> Itera
 
 
 def tell(**event: object) -> None:
-    """Print an event, in such a process."""
-    print(json.dumps(event), flush=True)
+    """Send an event to the process that started this one."""
+    print(json.dumps(event), file=_events[0], flush=True)
 
 
 def _end(code: int) -> str:

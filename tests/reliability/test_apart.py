@@ -1,0 +1,32 @@
+"""A process of its own tells what it does, whatever its libraries print, and however slow its reader is."""
+
+import pytest
+
+from segment.errors import ModelError
+from tests.here import call_apart
+from tests.reliability import calls_apart
+
+GIVEN_UP = "the process that tried it did not load the model or run it on an image within 1 s"
+
+
+@pytest.mark.parametrize("quantiser", ["onnxruntime", "nncf"])
+def test_an_image_that_never_ends_is_given_up_within_a_quantiser(quantiser: str) -> None:
+    """What a quantiser prints is redirected; the steps on its images are told all the same."""
+    with pytest.raises(ModelError, match=GIVEN_UP):
+        call_apart(calls_apart.steps_of_a_quantiser, quantiser, [30], note=print)
+
+
+@pytest.mark.parametrize("quantiser", ["onnxruntime", "nncf"])
+def test_each_image_gives_a_quantiser_its_seconds_again(quantiser: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """However many calibrate: here they take longer, together, than it may without them."""
+    notes: list[str] = []
+    call_apart(calls_apart.steps_of_a_quantiser, quantiser, [0.6] * 6, note=notes.append)
+    assert notes == ["past them"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_library_prints_spoils_no_event(capfd: pytest.CaptureFixture[str]) -> None:
+    notes: list[str] = []
+    call_apart(calls_apart.prints, note=notes.append)
+    assert notes == ["a note"]
+    assert capfd.readouterr() == ("", "a library's remark, and one of its native code\n")
