@@ -101,6 +101,13 @@ def prints(*, note: Note, within: object) -> None:
     note("a note")
 
 
+def step_that_tells(*, note: Note, within: object) -> str:
+    with short():
+        note("hello")
+    time.sleep(3)
+    return "innocent"
+
+
 def waits(*, note: Note, within: object) -> None:
     note(str(os.getpid()))
     signal.pause()

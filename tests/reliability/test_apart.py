@@ -1,5 +1,7 @@
 """A process of its own tells what it does, whatever its libraries print, and however slow its reader is."""
 
+import time
+
 import pytest
 
 from segment.errors import ModelError
@@ -30,3 +32,8 @@ def test_what_a_library_prints_spoils_no_event(capfd: pytest.CaptureFixture[str]
     call_apart(calls_apart.prints, note=notes.append)
     assert notes == ["a note"]
     assert capfd.readouterr() == ("", "a library's remark, and one of its native code\n")
+
+
+def test_a_note_that_waits_for_a_terminal_costs_a_step_no_time() -> None:
+    """As by Ctrl-S, or a pipe that nobody reads: the step, of a second at most, has long ended."""
+    assert call_apart(calls_apart.step_that_tells, note=lambda line: time.sleep(2)) == "innocent"

@@ -87,7 +87,8 @@ def run_apart(
                 limit.step = event["step"]
             elif event:
                 events.append(event)
-                each(event)
+                with limit.paused():
+                    each(event)
         process.wait()
     finally:
         limit.ended.set()
@@ -101,7 +102,7 @@ class _Limit(threading.Thread):
     """Kills a process when its time is over, or the time of its step.
 
     It counts ticks. Time in which both processes are stopped, as by Ctrl-Z, does not count; a timer of the system, or
-    a clock, would go on.
+    a clock, would go on. Nor does time in which nobody reads its steps: a terminal may be stopped by Ctrl-S.
 
     Attributes:
         step: seconds that the step has at most, and what it does; None between steps. A new one starts anew.
@@ -113,12 +114,23 @@ class _Limit(threading.Thread):
         super().__init__(daemon=True)
         self.step: tuple[float, str] | None = None
         self.passed, self.ended = "", threading.Event()
-        self._process, self._seconds = process, seconds
+        self._process, self._seconds, self._is_paused = process, seconds, False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count no tick meanwhile: steps of the process may have ended that are still to be read."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
 
     def run(self) -> None:
         """Count until the process ends, or is to be killed."""
         step, whole, left = None, self._seconds, 0.0
         while not self.ended.wait(_TICK):
+            if self._is_paused:
+                continue
             if step is not self.step:
                 step = self.step
                 left = step[0] if step else 0.0
