@@ -101,6 +101,13 @@ def prints(*, note: Note, within: object) -> None:
     note("a note")
 
 
+def main() -> None:
+    """For `run_apart`: load a model for as many seconds as given, half a second at most."""
+    seconds = apart_process.given_apart()
+    with apart_process.within(0.5):
+        time.sleep(seconds)
+
+
 def step_that_tells(*, note: Note, within: object) -> str:
     with short():
         note("hello")

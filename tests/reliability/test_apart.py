@@ -1,10 +1,12 @@
 """A process of its own tells what it does, whatever its libraries print, and however slow its reader is."""
 
+import signal
 import time
 
 import pytest
 
 from segment.errors import ModelError
+from segment.models.sessions.apart_process import LOADING, Ended, run_apart
 from tests.here import call_apart
 from tests.reliability import calls_apart
 
@@ -37,3 +39,23 @@ def test_what_a_library_prints_spoils_no_event(capfd: pytest.CaptureFixture[str]
 def test_a_note_that_waits_for_a_terminal_costs_a_step_no_time() -> None:
     """As by Ctrl-S, or a pipe that nobody reads: the step, of a second at most, has long ended."""
     assert call_apart(calls_apart.step_that_tells, note=lambda line: time.sleep(2)) == "innocent"
+
+
+@pytest.mark.parametrize(
+    ("loads", "seconds", "ended", "words"),
+    [
+        (0, 60, Ended(0), "ended with exit code 0; is the file damaged?"),
+        (30, 60, Ended(-signal.SIGKILL, LOADING, 0.5), "did not load the model within 0 s, and was ended"),
+        (30, 0.2, Ended(-signal.SIGKILL, "end", 0.2), "did not end within 0 s, and was ended"),
+        ("x", 60, Ended(1), "ended with exit code 1; is the file damaged?"),
+    ],
+)
+def test_how_a_process_ended_says_at_what_it_was_late(loads: object, seconds: float, ended: Ended, words: str) -> None:
+    assert run_apart(calls_apart.__name__, loads, seconds) == ([], ended)
+    assert f"{ended}{ended.likely_cause}" == words
+
+
+def test_a_process_that_was_killed_may_have_wanted_memory() -> None:
+    """Its file need not be damaged."""
+    killed = Ended(-signal.SIGKILL)
+    assert f"{killed}{killed.likely_cause}" == "ended by SIGKILL, as for want of memory"

@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, TypeVar
@@ -21,12 +22,11 @@ from segment.process.hidden_modules import hide_pandas
 
 T = TypeVar("T")
 Within = Callable[..., AbstractContextManager[None]]
-NOT_LOADED = "did not load the model"  # how a process ended begins so
+LOADING = "load the model"  # the step, as words after "did not"
 LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
 _STEP_SECONDS = 2 * LOAD_SECONDS  # for a step of `call_apart`, which may load a model more than once and run it
 _STEP = "load the model or run it on an image"
 _TICK = 0.1  # seconds
-_KILLED = "ended by SIGKILL"
 _PR_SET_PDEATHSIG = 1  # of Linux
 _steps: list[tuple[float, str]] = []  # of such a process: those that it is in, the innermost last
 _events: list[TextIO] = []  # of such a process: where events go; a library, or `redirect_stdout`, may take `sys.stdout`
@@ -38,6 +38,33 @@ _CODE = (
 )
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How such a process ended; as text in words, such as "ended by SIGSEGV".
+
+    Attributes:
+        code: its exit code; that of a signal is below 0.
+        late_at: the step that took too long, for which it was killed, as words after "did not"; empty if none did.
+        seconds: that the step had.
+    """
+
+    code: int
+    late_at: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        if self.late_at:
+            return f"did not {self.late_at} within {self.seconds:.0f} s, and was ended"
+        return f"ended by {signal.Signals(-self.code).name}" if self.code < 0 else f"ended with exit code {self.code}"
+
+    @property
+    def likely_cause(self) -> str:
+        """What may be behind it, to be put after its words; empty where these say it."""
+        if self.late_at:
+            return ""
+        return ", as for want of memory" if self.code == -signal.SIGKILL else "; is the file damaged?"
+
+
 def run_apart(
     module: str,
     given: object,
@@ -46,7 +73,7 @@ def run_apart(
     each: Callable[[dict[str, Any]], object] = lambda event: None,
     errors: int | None = subprocess.DEVNULL,
     temporary: Path | None = None,
-) -> tuple[list[dict[str, Any]], str]:
+) -> tuple[list[dict[str, Any]], Ended]:
     """Run `main()` of a module in a process, which is killed after some seconds.
 
     Args:
@@ -58,7 +85,7 @@ def run_apart(
         temporary: an existing folder, in which it and its libraries make temporary files: killed, it leaves them.
 
     Returns:
-        The events, and how the process ended, as in "ended by SIGSEGV".
+        The events, and how the process ended.
     """
     # A worker multiplies no matrices, and numpy's BLAS would start a thread for each CPU on import.
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
@@ -95,7 +122,7 @@ def run_apart(
         process.kill()  # which does nothing once it has been waited for
         process.wait()
         process.stdout.close()
-    return events, limit.passed or _end(process.returncode)
+    return events, Ended(process.returncode, limit.late_at, limit.late_after)
 
 
 class _Limit(threading.Thread):
@@ -106,14 +133,14 @@ class _Limit(threading.Thread):
 
     Attributes:
         step: seconds that the step has at most, and what it does; None between steps. A new one starts anew.
-        passed: what took too long, in words; empty if nothing did.
+        late_at, late_after: the step that took too long, and the seconds that it had; empty if none did.
         ended: to be set when the process needs no limit any more.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         super().__init__(daemon=True)
         self.step: tuple[float, str] | None = None
-        self.passed, self.ended = "", threading.Event()
+        self.late_at, self.late_after, self.ended = "", 0.0, threading.Event()
         self._process, self._seconds, self._is_paused = process, seconds, False
 
     @contextmanager
@@ -136,10 +163,10 @@ class _Limit(threading.Thread):
                 left = step[0] if step else 0.0
             whole, left = whole - _TICK, left - _TICK
             if step and left <= 0:
-                self.passed = f"did not {step[1]} within {step[0]:.0f} s, and was ended"
+                self.late_after, self.late_at = step
             elif whole <= 0:
-                self.passed = f"took more than {self._seconds:.0f} s"
-            if self.passed:
+                self.late_after, self.late_at = self._seconds, "end"
+            if self.late_at:
                 self._process.kill()
                 return
 
@@ -175,11 +202,7 @@ def call_apart(
         raise pickle.loads(base64.b64decode(last["error"]))
     if "result" in last:
         return pickle.loads(base64.b64decode(last["result"]))  # type: ignore[no-any-return]
-    if end == _KILLED:
-        end += ", as for want of memory"
-    elif end.startswith("ended "):
-        end += "; is the file damaged?"
-    raise ModelError(f"the model cannot be used: the process that tried it {end}")
+    raise ModelError(f"the model cannot be used: the process that tried it {end}{end.likely_cause}")
 
 
 def main() -> None:
@@ -229,7 +252,7 @@ def given_apart() -> Any:
 
 
 @contextmanager
-def within(seconds: float = LOAD_SECONDS, what: str = "load the model") -> Iterator[None]:
+def within(seconds: float = LOAD_SECONDS, what: str = LOADING) -> Iterator[None]:
     """End such a process if the block, a step on a model, takes longer, in native code too.
 
     A step within another one is progress: after it the other one has its seconds again.
@@ -249,7 +272,3 @@ def within(seconds: float = LOAD_SECONDS, what: str = "load the model") -> Itera
 def tell(**event: object) -> None:
     """Send an event to the process that started this one."""
     print(json.dumps(event), file=_events[0], flush=True)
-
-
-def _end(code: int) -> str:
-    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
