@@ -241,7 +241,9 @@ def _decided(said: Said[T], value: T, setting: str, found: Found) -> Said[T]:
         return Said(value, f"measured on {_evidence(found.best)}, next {_evidence(rival, setting)}")
     if rival is None or not said.guessed:
         return Said(value, said.why, said.guessed, said.otherwise)
-    level = f"measured on {_evidence(found.best)}, not told apart from {_evidence(rival, setting)}"
+    split = found.best.against(rival).contradicts
+    how = "better by one measure and worse by the other than" if split else "not told apart from"
+    level = f"measured on {_evidence(found.best)}, {how} {_evidence(rival, setting)}"
     return Said(value, f"{said.why}; {level}", guessed=True, otherwise=said.otherwise)
 
 

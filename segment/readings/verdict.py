@@ -12,7 +12,7 @@ from segment.models.toml_text import inline_table, line
 from segment.readings.alternatives import SETTINGS
 from segment.readings.bench import MIDDLE
 from segment.readings.checking import Checked, check_card
-from segment.readings.evidence import LEAST_DIFFERENCE
+from segment.readings.evidence import LEAST_DIFFERENCE, Comparison
 from segment.readings.search import Found, Note, Tried
 from segment.store.names import count
 
@@ -176,15 +176,22 @@ def _level(found: Found, settings: Sequence[str]) -> Iterator[str]:
     for item in found.ties:
         names, against = item.reading.changes(found.best.reading), item.against(found.best)
         if len(names) == 1 and against.contradicts:
-            difference = f"{against.miou} points, image by image {against.by_image}"
-            split.append(f"{item.reading.words(names)} ({percent(item)}: {difference})")
+            split.append(f"{item.reading.words(names)} ({percent(item)}: {_split(against)})")
         elif len(names) == 1:
             level.append(f"{item.reading.words(names)} ({percent(item)})")
+    values = "the new values" if settings else "the card's values"
     if split:
-        yield f"better by one measure and worse by the other, so no advice: {'; '.join(split)}"
+        told = "" if settings else ", so no advice"
+        yield f"better by one measure and worse by the other than {values}{told}: {'; '.join(split)}"
     if level:
-        what = "of the new values" if settings else "of the card's values"
-        yield f"within the noise or {_LEAST} {what}, so not told apart: {'; '.join(level)}"
+        yield f"within the noise or {_LEAST} of {values}, so not told apart: {'; '.join(level)}"
+
+
+def _split(against: Comparison) -> str:
+    """Return by which measure a reading is better, and by which it is worse."""
+    by_miou, by_image = f"by mIoU, {against.miou} points", f"image by image, {against.by_image}"
+    better, worse = (by_miou, by_image) if against.miou.value > 0 else (by_image, by_miou)
+    return f"better {better}; worse {worse}"
 
 
 def card_lines(old: ModelCard, new: ModelCard) -> list[str]:
