@@ -13,11 +13,11 @@ from segment.errors import ModelError, SampleError, UsageError
 from segment.images.bands import decode_image
 from segment.job import Job, make_job
 from segment.models.card import ModelCard, load_card, parse_card
-from segment.models.sessions.apart_process import Within
+from segment.models.sessions.apart_process import Note, Within
 from segment.models.weights import Weights, load_weights, with_suffix
 from segment.readings.checking import IMAGES, Checked, check_readings
 from segment.readings.labelled import NoLabels
-from segment.readings.search import Found, Note, Tried
+from segment.readings.search import Found, Tried
 from segment.readings.verdict import comparison, no_evidence, percent, resize_table, table_lines
 from segment.store.client import Store
 from segment.store.names import basename, suffix_of

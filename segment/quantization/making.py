@@ -8,7 +8,7 @@ from segment.job import Job
 from segment.models.card import ModelCard, parse_card
 from segment.models.quantisation import Method
 from segment.models.sessions import Runtime, capabilities
-from segment.models.sessions.apart_process import Within
+from segment.models.sessions.apart_process import Note, Within
 from segment.models.weights import Weights, load_weights
 from segment.quantization.asked import Asked, check_graph
 from segment.quantization.calibration import Calibration, Place
@@ -16,7 +16,6 @@ from segment.quantization.pricing import in_f32
 from segment.quantization.quantised_folder import CARD, quantised_card, quantised_name, text_of
 from segment.quantization.runtime_speeds import Candidate, RuntimeSpeed, measure
 from segment.quantization.trial_run import try_runtimes
-from segment.readings.search import Note
 from segment.store.client import Store
 from segment.store.names import count
 

@@ -7,14 +7,14 @@ from segment.errors import UsageError
 from segment.job import Job
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, capabilities, runtime_for
-from segment.models.sessions.apart_process import Within
+from segment.models.sessions.apart_process import Note, Within
 from segment.models.sessions.inspection import inspect_graph
 from segment.models.weights import Weights, load_weights
 from segment.readings.alternatives import Reading
 from segment.readings.bench import Bench
 from segment.readings.evidence import FEWEST_IMAGES
 from segment.readings.labelled import LabelledImages, NoLabels
-from segment.readings.search import Found, Note, search
+from segment.readings.search import Found, search
 from segment.store.client import Store
 from segment.store.names import count
 

@@ -2,10 +2,11 @@
 
 import functools
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+from segment.models.sessions.apart_process import Note
 from segment.readings.alternatives import Reading, orders_and_scalings, resizes
 from segment.readings.bench import Bench
 from segment.readings.evidence import (
@@ -24,8 +25,6 @@ from segment.store.names import count
 # Images that are added, as a multiple of those before, while they leave open whether a reading is better; how often;
 # and for how many readings.
 _GROWTH, _ROUNDS, _OPEN = 2, 3, 4
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)

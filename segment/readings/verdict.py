@@ -7,13 +7,13 @@ from typing import Any
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.card_input import Resize
-from segment.models.sessions.apart_process import Within
+from segment.models.sessions.apart_process import Note, Within
 from segment.models.toml_text import inline_table, line
 from segment.readings.alternatives import SETTINGS
 from segment.readings.bench import MIDDLE
 from segment.readings.checking import Checked, check_card
 from segment.readings.evidence import LEAST_DIFFERENCE, Comparison
-from segment.readings.search import Found, Note, Tried
+from segment.readings.search import Found, Tried
 from segment.store.names import count
 
 _ROWS = 8  # readings that are shown

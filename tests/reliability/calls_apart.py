@@ -18,12 +18,12 @@ import pyarrow as pa
 from segment.drafts.drafting import DraftedCard, draft_card
 from segment.errors import ModelError
 from segment.models.sessions import apart_process
+from segment.models.sessions.apart_process import Note
 from segment.models.sessions.inspection import inspect_graph
 from segment.models.sessions.tflite_facts import tflite_facts
 from segment.models.sessions.tflite_graph import tflite_metadata
 from segment.models.weights import Weights
 from segment.quantization.quiet import quiet
-from segment.readings.search import Note
 
 if TYPE_CHECKING:
     from segment.quantization.making import Made, Making

@@ -21,6 +21,7 @@ from segment.errors import ModelError, SegmentError
 from segment.process.hidden_modules import hide_pandas
 
 T = TypeVar("T")
+Note = Callable[[str], object]  # gets a line on what is done
 Within = Callable[..., AbstractContextManager[None]]
 LOADING = "load the model"  # the step, as words after "did not"
 LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
@@ -176,9 +177,7 @@ def _feed(stream: BinaryIO, data: bytes) -> None:
         stream.write(data)
 
 
-def call_apart(
-    function: Callable[..., T], *given: object, note: Callable[[str], object], temporary: Path | None = None
-) -> T:
+def call_apart(function: Callable[..., T], *given: object, note: Note, temporary: Path | None = None) -> T:
     """Return `function(*given, note=..., within=...)`, called in such a process.
 
     Args:
