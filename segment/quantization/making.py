@@ -8,7 +8,7 @@ from segment.job import Job
 from segment.models.card import ModelCard, parse_card
 from segment.models.quantisation import Method
 from segment.models.sessions import Runtime, capabilities
-from segment.models.sessions.apart_process import Note, Within
+from segment.models.sessions.apart_process import LOAD_SECONDS, Note, Within
 from segment.models.weights import Weights, load_weights
 from segment.quantization.asked import Asked, check_graph
 from segment.quantization.calibration import Calibration, Place
@@ -89,13 +89,18 @@ def make(making: Making, *, note: Note, within: Within) -> Made:
 
     Raises:
         ModelError: the model cannot be quantised, or a runtime cannot run the result.
-        UsageError: there are too few images that calibrate.
+        UsageError: there are too few images that calibrate, or the quantiser cannot be imported.
         StoreError: the store refused.
     """
     card, weights, chosen, folder = making.card, making.weights, making.chosen, making.folder
     method, store = making.asked.method, making.store
     with within():
         check_graph(weights)
+    if method == "nncf":
+        from segment.quantization.nncf_ir import import_nncf
+
+        with within(LOAD_SECONDS, "import NNCF"):
+            import_nncf()  # before the images are read
     (folder / "calibration").mkdir()
     calibration = Calibration(chosen.calibrating, chosen.reading, card, store, folder / "calibration")
     notes = [f"{n} calibration images left out: {why}" for why, n in calibration.unusable.items()]

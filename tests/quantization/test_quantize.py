@@ -291,6 +291,19 @@ def test_that_nncf_is_missing_is_told_before_anything_is_read(tmp_path: Path, mo
         api.quantize(job, method="nncf")
 
 
+def test_an_nncf_that_cannot_be_imported_is_told_before_images_are_read(
+    folder: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beside a library of another version: it is found, so that `check` says nothing."""
+    (tmp_path / "nncf.py").write_text("import numpy\nnumpy.of_another_version")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(making, "Calibration", None)
+    job = asked_of(folder, output=str(tmp_path / "int8"))
+    words = r"--method nncf: NNCF cannot be imported \(.*'of_another_version'.*\): pip install 'segment-job\[nncf\]'"
+    with pytest.raises(UsageError, match=words):
+        api.quantize(job, method="nncf")
+
+
 def test_nncf_makes_an_ir(folder: Place, tmp_path: Path) -> None:
     pytest.importorskip("nncf", reason="NNCF MISSING: pip install 'segment-job[nncf]'")
     found = api.quantize(asked_of(folder, output=str(tmp_path / "int8")), method="nncf", force=True)
