@@ -48,6 +48,7 @@ def draft_model(
 
     With labels of 4 images or more channels, normalisation and resize are measured: --labels labels/
     """
+    from segment.cli.notes import shown_notes
     from segment.drafts.drafting import draft_card
     from segment.models.sessions.apart_process import call_apart
     from segment.store.names import argument, shown, suffix_of
@@ -80,7 +81,8 @@ def draft_model(
         beside=to,
         store=store,
     )
-    found = call_apart(wanted, model, images, note=lambda line: say(line, err=True))
+    with shown_notes() as note:
+        found = call_apart(wanted, model, images, note=note)
     for remark in found.remarks:
         say(remark, err=True)
     if to is None:

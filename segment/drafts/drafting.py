@@ -13,7 +13,7 @@ from segment.errors import ModelError, SampleError, UsageError
 from segment.images.bands import decode_image
 from segment.job import Job, make_job
 from segment.models.card import ModelCard, load_card, parse_card
-from segment.models.sessions.apart_process import Note, Within
+from segment.models.sessions.apart_process import Note, Passing, Within
 from segment.models.weights import Weights, load_weights, with_suffix
 from segment.readings.checking import IMAGES, Checked, check_readings
 from segment.readings.labelled import NoLabels
@@ -90,10 +90,12 @@ def draft_card(
         StoreError: a transfer failed.
     """
     store, url = store or Store(), to_url(model)
+    note(Passing("reading the model"))
     weights = load_weights(load_card(_NO_CARD), url, store=store)
     pictures = [] if labels else _pictures(images, store)
     files = _files(url, weights, store)
     named = [(_reference(file, beside), data) for file, data in files]
+    note(Passing("running drafts of the card on generated images"))
     with within():
         draft = read_draft(weights_url(url), weights, store, size=size, classes=classes, name=name)
         draft = _settled(draft, lambda other: try_card(_card(other, url, named)[1], weights, pictures))

@@ -16,6 +16,7 @@ from segment.drafts.drafting import _decided
 from segment.job import Job, make_job
 from segment.metrics import CONVENTIONS, Confusion, score
 from segment.models.card import ModelCard, load_card
+from segment.models.sessions.apart_process import Passing
 from segment.readings.alternatives import Reading
 from segment.readings.bench import middle
 from segment.readings.checking import check_card
@@ -355,6 +356,17 @@ def test_more_images_where_a_few_leave_it_open(model: Path, tmp_path: Path) -> N
     assert found.images == 4
     assert len(found.card.evidence) > 4
     assert any("images leave" in line for line in notes)
+    passing = [line for line in notes if isinstance(line, Passing)]
+    assert passing[:6] == [
+        "listing the input",
+        *(f"reading labelled images: {number} of 4" for number in range(1, 5)),
+        "choosing the runtime, and loading the model",
+    ]
+    steps = [line for line in passing if line.endswith("image 4 of 4")]
+    assert steps[0] == "the card: 1 of 1, image 4 of 4"
+    assert "readings: 2 of 28, image 4 of 4" in steps
+    assert "reading labelled images: 8 of 8" in passing
+    assert "more images: reading 1 of 5, image 5 of 8" in passing
     assert found.best.reading.channels == "RGB"
 
 

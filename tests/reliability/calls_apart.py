@@ -108,6 +108,11 @@ def main() -> None:
         time.sleep(seconds)
 
 
+def passes(*, note: Note, within: object) -> None:
+    note(apart_process.Passing("1 of 2"))
+    note("a line")
+
+
 def step_that_tells(*, note: Note, within: object) -> str:
     with short():
         note("hello")

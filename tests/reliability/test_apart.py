@@ -6,7 +6,7 @@ import time
 import pytest
 
 from segment.errors import ModelError
-from segment.models.sessions.apart_process import LOADING, Ended, run_apart
+from segment.models.sessions.apart_process import LOADING, Ended, Passing, run_apart
 from tests.here import call_apart
 from tests.reliability import calls_apart
 
@@ -59,3 +59,9 @@ def test_a_process_that_was_killed_may_have_wanted_memory() -> None:
     """Its file need not be damaged."""
     killed = Ended(-signal.SIGKILL)
     assert f"{killed}{killed.likely_cause}" == "ended by SIGKILL, as for want of memory"
+
+
+def test_what_passes_is_told_from_a_line() -> None:
+    notes: list[str] = []
+    call_apart(calls_apart.passes, note=notes.append)
+    assert [(type(line), line) for line in notes] == [(Passing, "1 of 2"), (str, "a line")]

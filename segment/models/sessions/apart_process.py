@@ -21,7 +21,7 @@ from segment.errors import ModelError, SegmentError
 from segment.process.hidden_modules import hide_pandas
 
 T = TypeVar("T")
-Note = Callable[[str], object]  # gets a line on what is done
+Note = Callable[[str], object]  # gets a line on what is done, or one that is `Passing`
 Within = Callable[..., AbstractContextManager[None]]
 LOADING = "load the model"  # the step, as words after "did not"
 LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
@@ -37,6 +37,12 @@ _CODE = (
     "import pickle, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.stdin = open({}); "
     "sys.path[:] = pickle.load(sys.stdin.buffer); from {} import main; main()"
 )
+
+
+class Passing(str):
+    """A note that holds until the next one, such as a count."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -194,6 +200,8 @@ def call_apart(function: Callable[..., T], *given: object, note: Note, temporary
     def each(event: dict[str, Any]) -> None:
         if "note" in event:
             note(event["note"])
+        elif "passing" in event:
+            note(Passing(event["passing"]))
 
     events, end = run_apart(__name__, (function, given), float("inf"), each=each, errors=None, temporary=temporary)
     last = events[-1] if events else {}
@@ -208,12 +216,16 @@ def main() -> None:
     """Call a function in the process; print its notes, and at last what it returns or raises."""
     function, given = given_apart()
     try:
-        result = function(*given, note=lambda line: tell(note=line), within=_within_step)
+        result = function(*given, note=_tell_note, within=_within_step)
         found = {"result": pickle.dumps(result)}
     except Exception as error:
         found = {"error": _pickled(error)}
     tell(**{name: base64.b64encode(data).decode() for name, data in found.items()})
     os._exit(0)  # as worker processes do: threads of libraries may abort the regular end
+
+
+def _tell_note(line: str) -> None:
+    tell(**{"passing" if isinstance(line, Passing) else "note": line})
 
 
 def _within_step(seconds: float = _STEP_SECONDS, what: str = _STEP) -> AbstractContextManager[None]:
