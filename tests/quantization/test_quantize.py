@@ -19,6 +19,7 @@ from segment.errors import ModelError, SegmentError, TooManyErrors, UsageError
 from segment.job import Job
 from segment.models.card import load_card
 from segment.models.sessions import Runtime
+from segment.models.sessions.apart_process import Passing
 from segment.models.weights import load_weights
 from segment.quantization import asked, making, pricing, quantizing, trial_run
 from segment.quantization.asked import Asked
@@ -276,6 +277,23 @@ def test_labels_of_another_size_are_refused_without_the_advice_of_a_run(
         api.quantize(place.job(max_error_rate=0.5))
     assert "--update" not in str(caught.value)
     assert not place.output.exists()
+
+
+def test_the_images_that_calibrate_are_counted(folder: Place, tmp_path: Path) -> None:
+    """As they are read, and as the quantiser takes them, which prints much and is kept quiet."""
+    job, store = asked_of(folder), Store()
+    card, asked = load_card(str(folder.card_path)), Asked(images=8)
+    weights, notes = load_weights(card, job.weights, store=store), list[str]()
+    chosen, runtimes = quantizing._choose(job, asked, store), pricing.served_by(job, "onnx")
+    task = making.Making(card, weights, job, asked, chosen, runtimes, store, tmp_path)
+    making.make(task, note=notes.append, within=lambda *_: nullcontext())
+    told = [line for line in notes if isinstance(line, Passing)]
+    assert told == [
+        *(f"reading images that calibrate: {number} of 8" for number in range(1, 9)),
+        *(f"quantising: image {number} of 8" for number in range(1, 9)),
+        "running the quantised model",
+    ]
+    assert [line for line in notes if line not in told] == ["quantising with 8 images", "measuring the speed"]
 
 
 def test_limits_are_checked_first() -> None:
