@@ -176,15 +176,23 @@ def _level(found: Found, settings: Sequence[str]) -> Iterator[str]:
     for item in found.ties:
         names, against = item.reading.changes(found.best.reading), item.against(found.best)
         if len(names) == 1 and against.contradicts:
-            split.append(f"{item.reading.words(names)} ({percent(item)}: {_split(against)})")
+            split.append(f"{item.reading.words(names)} ({_score(item, found.best)}: {_split(against)})")
         elif len(names) == 1:
-            level.append(f"{item.reading.words(names)} ({percent(item)})")
+            alike = len(item.evidence) == len(found.best.evidence)
+            difference = "" if alike else f"; {against.miou} points on those that both have seen"
+            level.append(f"{item.reading.words(names)} ({_score(item, found.best)}{difference})")
     values = "the new values" if settings else "the card's values"
     if split:
         told = "" if settings else ", so no advice"
         yield f"better by one measure and worse by the other than {values}{told}: {'; '.join(split)}"
     if level:
         yield f"within the noise or {_LEAST} of {values}, so not told apart: {'; '.join(level)}"
+
+
+def _score(item: Tried, best: Tried) -> str:
+    """Return a score, and the number of images that it is of where the best one's is of others."""
+    images = len(item.evidence)
+    return percent(item) if images == len(best.evidence) else f"{percent(item)} on {images} images"
 
 
 def _split(against: Comparison) -> str:

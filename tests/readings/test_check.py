@@ -425,6 +425,17 @@ def test_a_guess_that_is_better_by_one_measure_and_worse_by_the_other_stays_a_gu
     assert told in said.why
 
 
+def test_scores_of_other_images_are_told_apart() -> None:
+    """One of the first images may be far higher than that of all, and yet of a reading that is worse."""
+    card, other = contradicting()
+    few = Tried(other.reading, card.evidence.first(10))
+    (words,) = _level(Found(card, card, (few, card), 10, 50, 0, 1.0), ())
+    assert words == (
+        "within the noise or 2 points of the card's values, so not told apart: BGR ("
+        f"{percent(few)} on 10 images; +0.0 ± 0.0 points on those that both have seen)"
+    )
+
+
 def test_a_reading_that_is_better_by_one_measure_and_worse_by_the_other_is_told_as_such() -> None:
     one, other = contradicting()
     difference = other.against(one)
