@@ -42,6 +42,10 @@ class NotAFile(BadReference):
     """A local path names no regular file: reading it may never end, or change something."""
 
 
+class LinkToItself(NotAFile):
+    """A symbolic link of a local path leads to itself, and is to be deleted: the message says so."""
+
+
 class StoreError(SegmentError):
     """A request to a store failed permanently. Committed parts stay; a rerun resumes.
 

@@ -1,7 +1,7 @@
 """What outputs of runs say without a model: `segment.compare` and `segment.label_errors`."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,11 +67,21 @@ def compare(
     return compare_and_show(outputs, asked, store, None if to is None else os.fspath(to))
 
 
-def compare_and_show(outputs: Sequence[str], asked: ComparisonRequest, store: Store, to: str | None) -> RunComparison:
-    """Compare runs, and write the page if a place for it is given; see `compare`."""
+def compare_and_show(
+    outputs: Sequence[str],
+    asked: ComparisonRequest,
+    store: Store,
+    to: str | None,
+    tell: Callable[[RunComparison], object] = lambda found: None,
+) -> RunComparison:
+    """Compare runs, and write the page if a place for it is given; see `compare`.
+
+    `tell` gets the figures before that: it may have taken minutes, and the page may not be written.
+    """
     ledgers = [Ledger(store, to_url(output)) for output in outputs]
     url = None if to is None else page_url(ledgers, to_url(to))
     found = compare_ledgers(ledgers, asked)
+    tell(found)
     if url is None:
         return found
     write_comparison_page(found, [task_and_plan(ledger)[0] for ledger in ledgers], url)

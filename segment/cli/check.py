@@ -33,11 +33,13 @@ def check(
 
     segment check images/ --labels labels/ --model my-card.toml
     """
+    from segment.cli.notes import shown_notes
     from segment.models.sessions.apart_process import call_apart
     from segment.readings.verdict import check_in_words
 
     job = job_of(flags, "segment check", output="memory://segment-check")
-    told = call_apart(check_in_words, job, images, note=lambda line: say(line, err=True))
+    with shown_notes() as note:
+        told = call_apart(check_in_words, job, images, note=note)
     for line in told.table:
         say(line, fits=True)
     if told.no_evidence:

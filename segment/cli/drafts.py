@@ -1,8 +1,11 @@
 """`segment models draft`."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +14,9 @@ from segment.cli.models import models_app
 from segment.cli.options import takes, values_of
 from segment.cli.streams import put, say, streams
 from segment.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from segment.store.client import Store
 
 _MOST_FLAGS = 12  # of one command that a message advises
 
@@ -42,6 +48,7 @@ def draft_model(
 
     With labels of 4 images or more channels, normalisation and resize are measured: --labels labels/
     """
+    from segment.cli.notes import shown_notes
     from segment.drafts.drafting import draft_card
     from segment.models.sessions.apart_process import call_apart
     from segment.store.names import argument, shown, suffix_of
@@ -74,30 +81,44 @@ def draft_model(
         beside=to,
         store=store,
     )
-    found = call_apart(wanted, model, images, note=lambda line: say(line, err=True))
+    with shown_notes() as note:
+        found = call_apart(wanted, model, images, note=note)
     for remark in found.remarks:
         say(remark, err=True)
-    if picture:
-        store.write(to_url(picture), found.picture)
-        say(f"picture: {shown(to_url(picture))}", err=True)
     if to is None:
         put(found.text, end="")
-        return
+    else:
+        _write_card(store, to_url(to), found.text)
+        for line in _next_steps(argument(images or "IMAGES"), argument(to), labels, found.label_remap):
+            say(line, err=True)
+    if picture:  # last: the card, which may have taken minutes, is there whatever becomes of it
+        store.write(to_url(picture), found.picture)
+        say(f"picture: {shown(to_url(picture))}", err=True)
+
+
+def _write_card(store: Store, url: str, text: str) -> None:
+    from segment.store.names import shown
+
     try:
-        store.write(to_url(to), found.text.encode())
+        store.write(url, text.encode())
     except StoreError:
-        put(found.text, end="")  # it took minutes, perhaps
+        put(text, end="")  # it took minutes, perhaps
         raise
     streams.work_is_done()
-    say(f"card: {shown(to_url(to))}", err=True)
-    given, card = argument(images or "IMAGES"), argument(to)
+    say(f"card: {shown(url)}", err=True)
+
+
+def _next_steps(images: str, card: str, labels: str | None, remap: Mapping[str, str | int]) -> Iterator[str]:
+    """Yield what to do with a card; images and card are arguments of a shell."""
+    from segment.store.names import argument
+
     if not labels:
-        say(f"wrong guesses are found by `segment check {given} --labels LABELS --model {card}`", err=True)
-    remaps = [f" --label-remap {argument(f'{value}={meant}')}" for value, meant in found.label_remap.items()]
+        yield f"wrong guesses are found by `segment check {images} --labels LABELS --model {card}`"
+    remaps = [f" --label-remap {argument(f'{value}={meant}')}" for value, meant in remap.items()]
     is_long = len(remaps) > _MOST_FLAGS
     scored = f" --labels {argument(labels)}{'' if is_long else ''.join(remaps)}" if labels else ""
     how = " and your label_remap in a job file" * is_long
-    say(f"run it by `segment run {given} OUTPUT --model {card}{scored}`{how}", err=True)
+    yield f"run it by `segment run {images} OUTPUT --model {card}{scored}`{how}"
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

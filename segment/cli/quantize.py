@@ -52,6 +52,7 @@ def quantize(
 
     segment quantize model.onnx --model card.toml --calibrate train/ --evaluate val/ --labels labels/ --output int8/
     """
+    from segment.cli.notes import shown_notes
     from segment.quantization.asked import Asked
     from segment.quantization.quantizing import quantise_job, refusal
     from segment.quantization.summary import summary
@@ -63,7 +64,8 @@ def quantize(
         calibrate if evaluate else None, images, method, evaluate_images, max_drop, min_agreement, force, seed
     )
     try:
-        made = quantise_job(job, asked, note=lambda line: say(line, err=True))
+        with shown_notes() as note:
+            made = quantise_job(job, asked, note=note)
     except Stopped as stopped:
         stopped.args = ("stopped; nothing was written",)
         raise

@@ -136,9 +136,9 @@ def compare(
     segment compare out-f32/ out-int8/ --to . --fail-below -0.5
     """
     from segment.api.outputs import compare_and_show
-    from segment.report.comparison.comparing import ComparisonRequest
+    from segment.report.comparison.comparing import ComparisonRequest, RunComparison
     from segment.report.comparison.comparison_formats import print_comparison, to_csv, to_json, to_markdown
-    from segment.report.comparison.gate import Limits, verdicts
+    from segment.report.comparison.gate import Limits, Verdict, verdicts
     from segment.store.names import shown
 
     limits = Limits(fail_below, fail_below_agreement)
@@ -146,15 +146,19 @@ def compare(
     asked = ComparisonRequest(
         convention, ignore, merge or (), classes, by, group_by, resamples, seed, pairs or (), masks
     )
-    found = compare_and_show(outputs, asked, open_store(storage_option, allow_input), to)
-    decided = verdicts(found, limits)
+    decided: list[Verdict] = []
+
+    def tell(found: RunComparison) -> None:
+        decided.extend(verdicts(found, limits))
+        put_as(form, found, lambda found: to_json(found, decided), to_markdown, to_csv, print_comparison)
+        for verdict in decided:
+            say(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.words}", err=True)
+
+    found = compare_and_show(outputs, asked, open_store(storage_option, allow_input), to, tell)
     if decided or found.page:
         streams.work_is_done()  # the exit code, or the page, is the answer
-    put_as(form, found, lambda found: to_json(found, decided), to_markdown, to_csv, print_comparison)
     if found.page:
         say(f"page:  {shown(found.page)}", err=form != "text")
-    for verdict in decided:
-        say(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.words}", err=True)
     raise typer.Exit(0 if all(verdict.passed for verdict in decided) else 1)
 
 

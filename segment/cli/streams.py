@@ -115,7 +115,7 @@ def say(text: str, *, err: bool = False, is_failure: bool = False, fits: bool = 
     """
     stream, words = sys.stderr if err else sys.stdout, on_terminal(text)
     if fits or stream.isatty():
-        words = "\n".join(_wrapped(line, _columns(stream)) for line in words.split("\n"))
+        words = "\n".join(_wrapped(line, columns(stream)) for line in words.split("\n"))
     if is_failure and stream.isatty():
         words = f"\x1b[31m{words}\x1b[0m"
     print(words, file=stream)
@@ -137,7 +137,8 @@ def _wrapped(line: str, width: int) -> str:
     )
 
 
-def _columns(stream: Any) -> int:
+def columns(stream: Any) -> int:
+    """Return the width of a terminal: `COLUMNS`, or its own, or 80."""
     columns = os.environ.get("COLUMNS", "")
     try:
         return int(columns) if columns.isdecimal() and int(columns) else os.get_terminal_size(stream.fileno()).columns

@@ -13,11 +13,11 @@ from segment.errors import ModelError, SampleError, UsageError
 from segment.images.bands import decode_image
 from segment.job import Job, make_job
 from segment.models.card import ModelCard, load_card, parse_card
-from segment.models.sessions.apart_process import Within
+from segment.models.sessions.apart_process import Note, Passing, Within
 from segment.models.weights import Weights, load_weights, with_suffix
 from segment.readings.checking import IMAGES, Checked, check_readings
 from segment.readings.labelled import NoLabels
-from segment.readings.search import Found, Note, Tried
+from segment.readings.search import Found, Tried
 from segment.readings.verdict import comparison, no_evidence, percent, resize_table, table_lines
 from segment.store.client import Store
 from segment.store.names import basename, suffix_of
@@ -90,10 +90,12 @@ def draft_card(
         StoreError: a transfer failed.
     """
     store, url = store or Store(), to_url(model)
+    note(Passing("reading the model"))
     weights = load_weights(load_card(_NO_CARD), url, store=store)
     pictures = [] if labels else _pictures(images, store)
     files = _files(url, weights, store)
     named = [(_reference(file, beside), data) for file, data in files]
+    note(Passing("running drafts of the card on generated images"))
     with within():
         draft = read_draft(weights_url(url), weights, store, size=size, classes=classes, name=name)
         draft = _settled(draft, lambda other: try_card(_card(other, url, named)[1], weights, pictures))
@@ -241,7 +243,9 @@ def _decided(said: Said[T], value: T, setting: str, found: Found) -> Said[T]:
         return Said(value, f"measured on {_evidence(found.best)}, next {_evidence(rival, setting)}")
     if rival is None or not said.guessed:
         return Said(value, said.why, said.guessed, said.otherwise)
-    level = f"measured on {_evidence(found.best)}, not told apart from {_evidence(rival, setting)}"
+    split = found.best.against(rival).contradicts
+    how = "better by one measure and worse by the other than" if split else "not told apart from"
+    level = f"measured on {_evidence(found.best)}, {how} {_evidence(rival, setting)}"
     return Said(value, f"{said.why}; {level}", guessed=True, otherwise=said.otherwise)
 
 

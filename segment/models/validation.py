@@ -44,10 +44,10 @@ def _advice(text: str, error: str) -> str:
     if not (place := re.match(r"Invalid value \(at line (\d+), column (\d+)\)", error)):
         return ""
     line, column = map(int, place.groups())
-    word = re.match(r"\w*", text.split("\n")[line - 1][column - 1 :])
-    if word is None or not word[0][:1].isalpha() or word[0].lower() in ("nan", "inf", "none", "null"):
+    word = re.split(r"\W", text.split("\n")[line - 1][column - 1 :], maxsplit=1)[0].lower()
+    if not word[:1].isalpha() or word in ("nan", "inf", "none", "null"):
         return ""
-    return ". It has small letters: true, false" if word[0].lower() in ("true", "false") else ". Text stands in quotes"
+    return ". It has small letters: true, false" if word in ("true", "false") else ". Text stands in quotes"
 
 
 def _holds_large_number(value: object) -> bool:

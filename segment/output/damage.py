@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from segment.errors import NotAFile, SegmentError, TooManyBytes
+from segment.errors import LinkToItself, NotAFile, SegmentError, TooManyBytes
 from segment.store.names import shown
 
 T = TypeVar("T")
@@ -35,9 +35,10 @@ def read_checked(url: str, read: Callable[[], T]) -> T:
                 raise
             log.warning("%s was read damaged (%s): reading it again", shown(url), type(error).__name__)
             return read()
+    except LinkToItself:
+        raise
     except NotAFile as error:
-        advice = "" if "delete the link" in str(error) else ": move it away, and run the same command again"
-        raise NotAFile(f"{error}{advice}") from None
+        raise NotAFile(f"{error}: move it away, and run the same command again") from None
     except (*DAMAGE, TooManyBytes) as error:
         if isinstance(error, FileNotFoundError):
             raise

@@ -16,7 +16,7 @@ from segment.images.codec import decode_mask
 from segment.inputs.parts import Part, Sample
 from segment.metrics import Confusion, score
 from segment.models.sessions import Runtime
-from segment.models.sessions.apart_process import LOAD_SECONDS, NOT_LOADED, given_apart, run_apart, tell, within
+from segment.models.sessions.apart_process import LOAD_SECONDS, LOADING, given_apart, run_apart, tell, within
 from segment.models.sessions.base import first_line
 from segment.models.weights import Weights
 from segment.output.tables import ImageRow
@@ -76,7 +76,7 @@ def try_runtimes(
     if "tried" in last:
         return [_parsed(each) for each in last["tried"]], _parsed(last["reference"])
     begun = Runtime(**last["begun"]) if last else runtimes[0]
-    if end.startswith(NOT_LOADED) and begun == runtimes[0]:
+    if end.late_at == LOADING and begun == runtimes[0]:
         raise load_timeout(f"{begun.name} did not load the model", _load_seconds(task))
     reason = f"the process that tried {begun.name} {end}"
     tried = [Tried(runtime) for runtime in runtimes]

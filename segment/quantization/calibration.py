@@ -19,6 +19,7 @@ from segment.inputs.reads import read_part
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.sessions import Masks
+from segment.models.sessions.apart_process import Note, Passing
 from segment.pipeline.stages import Clock, decode_one
 from segment.pipeline.tiling import TiledImage
 from segment.store.client import Store
@@ -68,6 +69,7 @@ class Calibration:
     Args:
         card: the card; one with tiles gives a few tiles of each image.
         folder: an existing empty folder.
+        note: gets what is done at the moment.
 
     Attributes:
         unusable: number of images that could not be used, by reason.
@@ -78,13 +80,22 @@ class Calibration:
         StoreError: the store refused.
     """
 
-    def __init__(self, places: Sequence[Place], job: Job, card: ModelCard, store: Store, folder: Path) -> None:
+    def __init__(
+        self,
+        places: Sequence[Place],
+        job: Job,
+        card: ModelCard,
+        store: Store,
+        folder: Path,
+        note: Note = lambda line: None,
+    ) -> None:
         self.images = 0
         self.unusable: Counter[str] = Counter()
         self._files: list[Path] = []
         self._encoded: set[bytes] = set()
         digest = hashlib.sha384()
-        for place in places:
+        for number, place in enumerate(places, 1):
+            note(Passing(f"reading images that calibrate: {number} of {len(places)}"))
             try:
                 (sample,) = read_part(place.part, job.input_options, store)
                 arrays = _network_inputs(decode_one(sample, card.input, job.settings), card)

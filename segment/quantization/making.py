@@ -1,6 +1,8 @@
 """What `segment quantize` does with a model, in a process of its own: somebody else's graph may never end."""
 
+import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from segment.job import Job
 from segment.models.card import ModelCard, parse_card
 from segment.models.quantisation import Method
 from segment.models.sessions import Runtime, capabilities
-from segment.models.sessions.apart_process import Within
+from segment.models.sessions.apart_process import LOAD_SECONDS, Note, Passing, Within
 from segment.models.weights import Weights, load_weights
 from segment.quantization.asked import Asked, check_graph
 from segment.quantization.calibration import Calibration, Place
@@ -16,7 +18,6 @@ from segment.quantization.pricing import in_f32
 from segment.quantization.quantised_folder import CARD, quantised_card, quantised_name, text_of
 from segment.quantization.runtime_speeds import Candidate, RuntimeSpeed, measure
 from segment.quantization.trial_run import try_runtimes
-from segment.readings.search import Note
 from segment.store.client import Store
 from segment.store.names import count
 
@@ -90,30 +91,47 @@ def make(making: Making, *, note: Note, within: Within) -> Made:
 
     Raises:
         ModelError: the model cannot be quantised, or a runtime cannot run the result.
-        UsageError: there are too few images that calibrate.
+        UsageError: there are too few images that calibrate, or the quantiser cannot be imported.
         StoreError: the store refused.
     """
     card, weights, chosen, folder = making.card, making.weights, making.chosen, making.folder
     method, store = making.asked.method, making.store
     with within():
         check_graph(weights)
+    if method == "nncf":
+        from segment.quantization.nncf_ir import import_nncf
+
+        with within(LOAD_SECONDS, "import NNCF"):
+            import_nncf()  # before the images are read
     (folder / "calibration").mkdir()
-    calibration = Calibration(chosen.calibrating, chosen.reading, card, store, folder / "calibration")
+    calibration = Calibration(chosen.calibrating, chosen.reading, card, store, folder / "calibration", note)
     notes = [f"{n} calibration images left out: {why}" for why, n in calibration.unusable.items()]
     if chosen.are_apart and (same := calibration.count_same(chosen.evaluated, making.job, store)):
         notes.append(f"{count(same, 'image')} calibrate and are evaluated: the price may be flattered")
     note(f"quantising with {count(calibration.images, 'image')}")
     with within(_QUANTISER_SECONDS, "quantise the model"):
-        files, settings = _quantise(card, weights, calibration, method, within)
+        files, settings = _quantise(card, weights, calibration, method, _counted(within, len(calibration), note))
     made = quantised_card(card, weights, files, calibration, method, settings, making.asked.seed)
     for name, data in files.items():
         (folder / name).write_bytes(data)
     (folder / CARD).write_text(text_of(made), encoding="utf-8")
+    note(Passing("running the quantised model"))
     located = parse_card(text_of(made), base=str(folder))
     try_runtimes(folder / CARD, making.runtimes, calibration[0])
     note("measuring the speed")
     candidates = _candidates(card, weights, located, load_weights(located, store=store), making.runtimes)
     return Made(made, tuple(files), tuple(measure(candidates, calibration, within)), tuple(notes))
+
+
+def _counted(within: Within, images: int, note: Note) -> Within:
+    """Return `within` with a note of the image that is begun; a quantiser may pass over all of them again."""
+    begun = itertools.count()
+
+    def step() -> AbstractContextManager[None]:
+        note(Passing(f"quantising: image {next(begun) % images + 1} of {images}"))
+        return within()
+
+    return step
 
 
 def _quantise(

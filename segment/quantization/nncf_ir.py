@@ -6,10 +6,11 @@ NNCF also writes ONNX, which openvino computes wrongly: so an ONNX file becomes 
 import logging
 import os
 import sys
+from typing import Any
 
 import openvino
 
-from segment.errors import ModelError
+from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
 from segment.models.sessions.apart_process import Within
 from segment.models.sessions.base import first_line
@@ -25,14 +26,26 @@ from segment.quantization.quiet import quiet
 SETTINGS = "MIXED preset: activations of either sign asymmetric, all others symmetric; bias correction"
 
 
+def import_nncf() -> Any:
+    """Return the module. Raises UsageError: it lies there, and cannot be imported."""
+    os.environ.setdefault("NNCF_CI", "1")  # no telemetry: NNCF asks nobody before it tells its authors
+    try:
+        import nncf
+    except Exception as error:  # of other types than ImportError, too, beside a library of another version
+        raise UsageError(
+            f"--method nncf: NNCF cannot be imported ({first_line(error)}): pip install 'segment-job[nncf]'"
+        ) from error
+    return nncf
+
+
 def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration, within: Within) -> tuple[bytes, bytes]:
     """Return the bytes of the .xml and the .bin file of a quantised model; for `within` see `quantise_onnx`.
 
-    Raises ModelError: card and graph do not match, or the graph cannot be quantised.
+    Raises:
+        ModelError: card and graph do not match, or the graph cannot be quantised.
+        UsageError: NNCF cannot be imported.
     """
-    os.environ.setdefault("NNCF_CI", "1")  # no telemetry: NNCF asks nobody before it tells its authors
-    import nncf
-
+    nncf = import_nncf()
     model = read_graph(openvino.Core(), weights)
     ports = [to_port(port) for port in model.inputs]
     entry, _ = choose_ports(card, ports, [to_port(port) for port in model.outputs])

@@ -7,6 +7,7 @@ from segment.job import Job
 from segment.models.card import load_card
 from segment.models.quantisation import Method
 from segment.models.sessions import apart_process
+from segment.models.sessions.apart_process import Note
 from segment.models.weights import load_weights
 from segment.process.temporaries import TemporaryFolder
 from segment.progress import Progress
@@ -26,7 +27,6 @@ from segment.quantization.quantised_folder import (
 )
 from segment.quantization.quantised_page import render_quantisation
 from segment.quantization.runtime_speeds import RuntimeSpeed
-from segment.readings.search import Note
 from segment.report.comparison.comparing import RunComparison
 from segment.report.comparison.gate import Verdict
 from segment.store.client import Store

@@ -1,7 +1,7 @@
 """Runs readings of a card: one session for each normalisation, one preparation for each resize."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -67,8 +67,10 @@ class Bench:
         self._counts: dict[tuple[str, Scaling, Labelled, bytes], NDArray[np.int64]] = {}
         self._session: tuple[tuple[str, Scaling], Session] | None = None
 
-    def evidence(self, reading: Reading, images: Sequence[Labelled]) -> Evidence | None:
-        """Return the evidence for a reading; None if the model does not take it.
+    def evidence(
+        self, reading: Reading, images: Sequence[Labelled], begun: Callable[[int], object] = lambda index: None
+    ) -> Evidence | None:
+        """Return the evidence for a reading; None if the model does not take it. `begun` gets the index of each image.
 
         Raises ModelError: it does not take the card as it is.
         """
@@ -76,13 +78,16 @@ class Bench:
         if (reading.channels, reading.scaling) in self.refused:
             return None
         try:
-            counts = np.stack([self._counted(card, reading, image) for image in images])
+            counts = []
+            for index, image in enumerate(images):
+                begun(index)
+                counts.append(self._counted(card, reading, image))
         except ModelError:
             if card.input == self.card.input:
                 raise
             self.refused.add((reading.channels, reading.scaling))
             return None
-        return Evidence.of(classes_of_values(counts, reading.labels, len(card.classes)), card)
+        return Evidence.of(classes_of_values(np.stack(counts), reading.labels, len(card.classes)), card)
 
     def inputs(self, reading: Reading, images: Sequence[Labelled]) -> bytes:
         """Return what tells the model's inputs from those of other resizes: without borders all are the same."""

@@ -7,14 +7,14 @@ from segment.errors import UsageError
 from segment.job import Job
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, capabilities, runtime_for
-from segment.models.sessions.apart_process import Within
+from segment.models.sessions.apart_process import Note, Passing, Within
 from segment.models.sessions.inspection import inspect_graph
 from segment.models.weights import Weights, load_weights
 from segment.readings.alternatives import Reading
 from segment.readings.bench import Bench
 from segment.readings.evidence import FEWEST_IMAGES
 from segment.readings.labelled import LabelledImages, NoLabels
-from segment.readings.search import Found, Note, search
+from segment.readings.search import Found, search
 from segment.store.client import Store
 from segment.store.names import count
 
@@ -77,13 +77,14 @@ def check_readings(
     """Do the same for a card and weights that are loaded already; see `check_card`."""
     if images < FEWEST_IMAGES:
         raise UsageError(f"{images} images have no spread that tells noise from a difference: at least {FEWEST_IMAGES}")
-    labelled = LabelledImages(job, card, store, images)
+    labelled = LabelledImages(job, card, store, images, note)
     if len(labelled) < FEWEST_IMAGES:
         raise NoLabels(
             f"only {count(len(labelled), 'labelled image')} can be used, too few to tell noise from a difference: at "
             f"least {FEWEST_IMAGES} are needed{labelled.reasons}"
         )
     start = Reading.of(card, labelled.numberings[0])
+    note(Passing("choosing the runtime, and loading the model"))
     with within():
         runtime = runtime_for(card, weights, job.runtime, job.device, job.precision, nodes=[capabilities()])
         bench = Bench(card, weights, runtime, job.max_pixels, within)

@@ -112,6 +112,9 @@ class Difference:
         """Whether more images may show that it matters."""
         return self.value + self.noise > LEAST_DIFFERENCE
 
+    def __abs__(self) -> Difference:
+        return Difference(abs(self.value), self.noise)
+
     def __str__(self) -> str:
         return f"{100 * self.value:+.1f} ± {100 * self.noise:.1f}"
 
@@ -135,8 +138,9 @@ class Comparison:
 
     @property
     def contradicts(self) -> bool:
-        """Whether the one reading is better beyond the noise by one measure, and worse by the other."""
-        return (self.miou.matters and self.by_image.value < 0) or (self.by_image.matters and self.miou.value < 0)
+        """Whether either reading is better beyond the noise by one measure, and worse by the other."""
+        is_beyond = any(abs(each).matters for each in (self.miou, self.by_image))
+        return is_beyond and self.miou.value * self.by_image.value < 0
 
     @property
     def is_open(self) -> bool:

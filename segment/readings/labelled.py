@@ -21,6 +21,7 @@ from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.card_input import Input
 from segment.models.classes import VOID, Classes, named
+from segment.models.sessions.apart_process import Note, Passing
 from segment.readings.numbering import UNKNOWN, Numbering, decoded, numberings
 from segment.store.client import Store
 from segment.store.names import by_kind
@@ -68,6 +69,7 @@ class LabelledImages:
 
     Args:
         first: number of images that say how labels are numbered.
+        note: gets what is done at the moment.
 
     Attributes:
         of: number of images of the input that may have a label.
@@ -80,7 +82,8 @@ class LabelledImages:
         StoreError: the store refused.
     """
 
-    def __init__(self, job: Job, card: ModelCard, store: Store, first: int) -> None:
+    def __init__(self, job: Job, card: ModelCard, store: Store, first: int, note: Note = lambda line: None) -> None:
+        note(Passing("listing the input"))
         found = discover(job.input, job.input_options, store)
         places = [place for part in found.parts for place in _places(part)]
         if not places:
@@ -90,11 +93,15 @@ class LabelledImages:
         self.of = len(places)
         self.unusable: Counter[str] = Counter()
         self._job, self._entry, self._store, self._names = job, card.input, store, card.classes.names
+        self._note = note
         self._decoder = LabelDecoder(
             card.classes, job.label_encoding, job.label_remap, allow_lossy=job.allow_lossy_labels
         )
         self._places = _spread(places)
-        taken = list(itertools.islice(self._readable(_TRIES * first), first))
+        taken: list[_Read] = []
+        for item in itertools.islice(self._readable(_TRIES * first), first):
+            taken.append(item)
+            self._count(len(taken), first)
         numbered = not job.label_remap and all(item.is_numbered for item in taken)
         self.fixed = "" if numbered else "--label-remap says what they are" if job.label_remap else "they are colours"
         self.numberings = _possible(card.classes, taken) if numbered else (decoded(),)
@@ -111,7 +118,11 @@ class LabelledImages:
         while len(self._images) < number and (item := next(readable, None)):
             if image := self._labelled(item):
                 self._images.append(image)
+                self._count(len(self._images), number)
         return self._images[:number]
+
+    def _count(self, read: int, wanted: int) -> None:
+        self._note(Passing(f"reading labelled images: {read} of {wanted}"))
 
     @property
     def reasons(self) -> str:

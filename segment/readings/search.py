@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+from segment.models.sessions.apart_process import Note, Passing
 from segment.readings.alternatives import Reading, orders_and_scalings, resizes
 from segment.readings.bench import Bench
 from segment.readings.evidence import (
@@ -24,8 +25,6 @@ from segment.store.names import count
 # Images that are added, as a multiple of those before, while they leave open whether a reading is better; how often;
 # and for how many readings.
 _GROWTH, _ROUNDS, _OPEN = 2, 3, 4
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,30 +95,32 @@ class Found:
 class _Search:
     """Readings as they are tried."""
 
-    def __init__(self, bench: Bench, labelled: LabelledImages, start: Reading, scalings: bool) -> None:
+    def __init__(self, bench: Bench, labelled: LabelledImages, start: Reading, scalings: bool, note: Note) -> None:
         self.tried: dict[Reading, Tried] = {}
         self._inputs: set[tuple[Reading, bytes]] = set()  # tried: a reading but for its resize, and what that gives
         self._bench, self._labelled, self._start, self._scalings = bench, labelled, start, scalings
+        self._note = note
 
     @property
     def recommended(self) -> Tried:
         """The reading to recommend so far."""
         return recommended(self.tried.values(), self._start)
 
-    def start(self, images: Sequence[Labelled], note: Note) -> None:
+    def start(self, images: Sequence[Labelled]) -> None:
         """Try readings, from what the card says, until none is better than those that their neighbours are."""
         began = time.monotonic()
-        self._try([self._start], images)
+        self._try("the card", [self._start], images)
         base = None
         while base != (base := self.recommended.reading):
             pixels = orders_and_scalings(base, self._start.scaling, scalings=self._scalings)
             numberings = self._labelled.numberings
-            self._try((replace(item, labels=labels) for item in pixels for labels in numberings), images)
-            self._try(resizes(self.recommended.reading, self._start.resize), images)
+            others = [replace(item, labels=labels) for item in pixels for labels in numberings]
+            self._try("readings", others, images)
+            self._try("resizes", list(resizes(self.recommended.reading, self._start.resize)), images)
             best = f"{100 * self.recommended.miou:.1f} %"
-            note(f"{len(self.tried)} readings in {time.monotonic() - began:.0f} s, the best: {best}")
+            self._note(f"{len(self.tried)} readings in {time.monotonic() - began:.0f} s, the best: {best}")
 
-    def grow(self, note: Note) -> None:
+    def grow(self) -> None:
         """Show more images to the readings that may be better than the card, and to the card."""
         for _ in range(_ROUNDS):
             card = self.tried[self._start]
@@ -128,30 +129,38 @@ class _Search:
             images = self._labelled.take(_GROWTH * seen) if undecided else []
             if len(images) <= seen:
                 return
-            note(f"{seen} images leave {count(len(undecided), 'reading')} open: {len(images)} for the best of them")
-            for item in (card, *undecided[:_OPEN]):
-                evidence = self._bench.evidence(item.reading, images[len(item.evidence) :])
+            open_ones = count(len(undecided), "reading")
+            self._note(f"{seen} images leave {open_ones} open: {len(images)} for the best of them")
+            shown = (card, *undecided[:_OPEN])
+            for number, item in enumerate(shown, 1):
+                told = self._counter(f"more images: reading {number} of {len(shown)}", len(item.evidence), len(images))
+                evidence = self._bench.evidence(item.reading, images[len(item.evidence) :], told)
                 assert evidence is not None, "it was taken before"
                 self.tried[item.reading] = Tried(item.reading, item.evidence + evidence)
 
-    def _try(self, readings: Iterable[Reading], images: Sequence[Labelled]) -> None:
-        for reading in readings:
+    def _try(self, what: str, readings: Sequence[Reading], images: Sequence[Labelled]) -> None:
+        for number, reading in enumerate(readings, 1):
+            told = f"{what}: {number} of {len(readings)}"
             key = replace(reading, resize=self._start.resize), self._bench.inputs(reading, images)
-            if key not in self._inputs and (found := self._seen(reading, images)) is not None:
+            if key not in self._inputs and (found := self._seen(reading, images, told)) is not None:
                 self.tried[reading] = found
             self._inputs.add(key)
 
-    def _seen(self, reading: Reading, images: Sequence[Labelled]) -> Tried | None:
+    def _counter(self, what: str, seen: int, images: int) -> Callable[[int], object]:
+        """Return what tells the image that a reading is tried on, after those that it has seen."""
+        return lambda index: self._note(Passing(f"{what}, image {seen + index + 1} of {images}"))
+
+    def _seen(self, reading: Reading, images: Sequence[Labelled], what: str) -> Tried | None:
         """Try a reading on a few images, and on the others unless it is far behind already."""
         few, others = images[:FEWEST_IMAGES], images[FEWEST_IMAGES:]
-        evidence = self._bench.evidence(reading, few)
+        evidence = self._bench.evidence(reading, few, self._counter(what, 0, len(images)))
         if evidence is None:
             return None
         found = Tried(reading, evidence)
         leader = max(self.tried.values(), key=lambda item: item.miou, default=None)
         if not others or (leader is not None and leader.against(found).miou.is_clear):
             return found
-        more = self._bench.evidence(reading, others)
+        more = self._bench.evidence(reading, others, self._counter(what, len(few), len(images)))
         assert more is not None, "it was taken before"
         return Tried(reading, evidence + more)
 
@@ -166,7 +175,7 @@ def search(bench: Bench, labelled: LabelledImages, start: Reading, images: int, 
     Args:
         images: number of images to begin with.
         scalings: whether the normalisation may be another; false for a graph that takes bytes.
-        note: gets a line after each step.
+        note: gets a line after each step, and what is done at the moment.
 
     Raises:
         ModelError: the model does not take the card as it is.
@@ -174,9 +183,9 @@ def search(bench: Bench, labelled: LabelledImages, start: Reading, images: int, 
     """
     began = time.monotonic()
     first = labelled.take(images)
-    searching = _Search(bench, labelled, start, scalings)
-    searching.start(first, note)
-    searching.grow(note)
+    searching = _Search(bench, labelled, start, scalings, note)
+    searching.start(first)
+    searching.grow()
     best = searching.recommended
     card = searching.tried[start]
     ranked = by_score(searching.tried.values(), card)

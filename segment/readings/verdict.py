@@ -7,13 +7,13 @@ from typing import Any
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.card_input import Resize
-from segment.models.sessions.apart_process import Within
+from segment.models.sessions.apart_process import Note, Within
 from segment.models.toml_text import inline_table, line
 from segment.readings.alternatives import SETTINGS
 from segment.readings.bench import MIDDLE
 from segment.readings.checking import Checked, check_card
-from segment.readings.evidence import LEAST_DIFFERENCE
-from segment.readings.search import Found, Note, Tried
+from segment.readings.evidence import LEAST_DIFFERENCE, Comparison
+from segment.readings.search import Found, Tried
 from segment.store.names import count
 
 _ROWS = 8  # readings that are shown
@@ -176,15 +176,30 @@ def _level(found: Found, settings: Sequence[str]) -> Iterator[str]:
     for item in found.ties:
         names, against = item.reading.changes(found.best.reading), item.against(found.best)
         if len(names) == 1 and against.contradicts:
-            difference = f"{against.miou} points, image by image {against.by_image}"
-            split.append(f"{item.reading.words(names)} ({percent(item)}: {difference})")
+            split.append(f"{item.reading.words(names)} ({_score(item, found.best)}: {_split(against)})")
         elif len(names) == 1:
-            level.append(f"{item.reading.words(names)} ({percent(item)})")
+            alike = len(item.evidence) == len(found.best.evidence)
+            difference = "" if alike else f"; {against.miou} points on those that both have seen"
+            level.append(f"{item.reading.words(names)} ({_score(item, found.best)}{difference})")
+    values = "the new values" if settings else "the card's values"
     if split:
-        yield f"better by one measure and worse by the other, so no advice: {'; '.join(split)}"
+        told = "" if settings else ", so no advice"
+        yield f"better by one measure and worse by the other than {values}{told}: {'; '.join(split)}"
     if level:
-        what = "of the new values" if settings else "of the card's values"
-        yield f"within the noise or {_LEAST} {what}, so not told apart: {'; '.join(level)}"
+        yield f"within the noise or {_LEAST} of {values}, so not told apart: {'; '.join(level)}"
+
+
+def _score(item: Tried, best: Tried) -> str:
+    """Return a score, and the number of images that it is of where the best one's is of others."""
+    images = len(item.evidence)
+    return percent(item) if images == len(best.evidence) else f"{percent(item)} on {images} images"
+
+
+def _split(against: Comparison) -> str:
+    """Return by which measure a reading is better, and by which it is worse."""
+    by_miou, by_image = f"by mIoU, {against.miou} points", f"image by image, {against.by_image}"
+    better, worse = (by_miou, by_image) if against.miou.value > 0 else (by_image, by_miou)
+    return f"better {better}; worse {worse}"
 
 
 def card_lines(old: ModelCard, new: ModelCard) -> list[str]:

@@ -1,5 +1,7 @@
 """What the terminal shows of model cards."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 from rich.text import Text
 
@@ -30,10 +32,16 @@ def print_cards() -> None:
     console.print(table)
     console.print()
     for names in dict.fromkeys(card.classes.names for card in cards):
-        some = ", ".join(names[1 : 1 + _SOME])  # the first may be 'background'
-        console.print(f"{len(names)} classes: {some} and others", style="dim")
+        console.print(f"{len(names)} classes: {_some(names)}", style="dim")
     console.print("input: width x height; mIoU as published", style="dim")
     console.print("`segment models show NAME` prints a card, and where its weights are from", style="dim")
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the classes if they are few, else some; 'background' tells nothing."""
+    if len(names) <= _SOME:
+        return ", ".join(names)
+    return f"{', '.join([name for name in names if name != 'background'][:_SOME])} and others"
 
 
 def _published(card: ModelCard) -> str:

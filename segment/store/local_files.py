@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from segment.errors import NotAFile, UsageError, did_you_mean
+from segment.errors import LinkToItself, NotAFile, UsageError, did_you_mean
 from segment.store.bounds import Bounds
 from segment.store.entries import Entry
 from segment.store.foreign_text import visible
@@ -70,14 +70,16 @@ def open_local(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
     Raises:
-        NotAFile: it is a folder, a device, a pipe or a socket, made by the kernel as it is read, or a link to itself.
+        NotAFile: it is a folder, a device, a pipe or a socket, or made by the kernel as it is read.
+        LinkToItself: it is one.
     """
     try:
         _refuse_irregular(path, path.stat())  # opening some devices has effects already
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise NotAFile(f"{shown(str(path))}: a symbolic link of its path leads to itself; delete the link") from None
+        told = f"{shown(str(path))}: a symbolic link of its path leads to itself; delete the link"
+        raise LinkToItself(told) from None
     # Of a pipe that replaces the file now, an open without O_NONBLOCK would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:

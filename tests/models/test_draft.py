@@ -110,6 +110,23 @@ def test_images_are_segmented_and_drawn(segment: Call, model: Path, tmp_path: Pa
     assert drawn.shape[1] == 2 * 320 + 3 * 6
 
 
+@pytest.mark.parametrize("to", [True, False])
+def test_a_picture_that_cannot_be_written_costs_no_card(segment: Call, model: Path, tmp_path: Path, to: bool) -> None:
+    """It may have taken minutes."""
+    image, card = written(tmp_path, a_png(1), "1.png"), tmp_path / "card.toml"
+    (tmp_path / "file").touch()
+    picture = tmp_path / "file" / "look.png"  # below a file
+
+    where = ("--to", str(card)) if to else ()
+    drafted = segment("models", "draft", str(model), str(image), "--picture", str(picture), *where)
+
+    assert drafted.code == 1
+    assert f"error: could not write {picture}: " in drafted.err.splitlines()[-1]
+    assert "[classes]" in (card.read_text() if to else drafted.out)
+    assert (f"card: {card}\n" in drafted.err) is to
+    assert ("run it by `segment run " in drafted.err) is to
+
+
 def test_images_of_a_folder_are_spread_over_it(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / f"{number}.png").write_bytes(codec.encode_png(np.zeros((2, 2, 3), np.uint8)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from segment.inputs.discover import discover
 from segment.job import Job
 from segment.models.card import load_card
 from segment.models.sessions import Runtime, capabilities, runtime_version
+from segment.models.sessions.apart_process import LOADING, Ended
 from segment.models.weights import load_weights
 from segment.output.plan import Plan
 from segment.pipeline import agreement
@@ -75,11 +77,27 @@ def test_rivals_are_tried_where_the_run_is_worth_it(place: Place, worth: float, 
 def test_a_runtime_that_takes_its_process_along(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     job, card, weights, plan = given(place)
     begun = {"begun": dataclasses.asdict(BF16)}
-    monkeypatch.setattr(agreement, "run_apart", lambda *_: ([begun], "ended by SIGSEGV"))
+    monkeypatch.setattr(agreement, "run_apart", lambda *_: ([begun], Ended(-signal.SIGSEGV)))
     task, part = task_of(job, card, BF16, 1, Store(), ""), proof._first_part(plan)
     found, reference = try_runtimes(task, weights, part, [BF16, OPENVINO], [], 1)
     assert [each.reason for each in found] == ["the process that tried openvino ended by SIGSEGV", ""]
     assert reference.runtime == OPENVINO
+
+
+def test_a_first_runtime_that_does_not_load_in_time_fails_the_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers would wait as long, again and again; one that is late with its images is only not chosen."""
+    job, card, weights, plan = given(place)
+    task, part = task_of(job, card, BF16, 1, Store(), ""), proof._first_part(plan)
+    ended = Ended(-signal.SIGKILL, LOADING, 300)
+    monkeypatch.setattr(agreement, "run_apart", lambda *_: ([{"begun": dataclasses.asdict(BF16)}], ended))
+    with pytest.raises(ModelError, match="openvino did not load the model within 300 s"):
+        try_runtimes(task, weights, part, [BF16, ORT], [], 1)
+    ended = Ended(-signal.SIGKILL, "end", 600)
+    found, _ = try_runtimes(task, weights, part, [BF16, ORT], [], 1)
+    late = "the process that tried openvino did not end within 600 s, and was ended"
+    assert [each.reason for each in found] == [late, ""]
 
 
 def decide(

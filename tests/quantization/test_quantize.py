@@ -19,6 +19,7 @@ from segment.errors import ModelError, SegmentError, TooManyErrors, UsageError
 from segment.job import Job
 from segment.models.card import load_card
 from segment.models.sessions import Runtime
+from segment.models.sessions.apart_process import Passing
 from segment.models.weights import load_weights
 from segment.quantization import asked, making, pricing, quantizing, trial_run
 from segment.quantization.asked import Asked
@@ -278,6 +279,23 @@ def test_labels_of_another_size_are_refused_without_the_advice_of_a_run(
     assert not place.output.exists()
 
 
+def test_the_images_that_calibrate_are_counted(folder: Place, tmp_path: Path) -> None:
+    """As they are read, and as the quantiser takes them, which prints much and is kept quiet."""
+    job, store = asked_of(folder), Store()
+    card, asked = load_card(str(folder.card_path)), Asked(images=8)
+    weights, notes = load_weights(card, job.weights, store=store), list[str]()
+    chosen, runtimes = quantizing._choose(job, asked, store), pricing.served_by(job, "onnx")
+    task = making.Making(card, weights, job, asked, chosen, runtimes, store, tmp_path)
+    making.make(task, note=notes.append, within=lambda *_: nullcontext())
+    told = [line for line in notes if isinstance(line, Passing)]
+    assert told == [
+        *(f"reading images that calibrate: {number} of 8" for number in range(1, 9)),
+        *(f"quantising: image {number} of 8" for number in range(1, 9)),
+        "running the quantised model",
+    ]
+    assert [line for line in notes if line not in told] == ["quantising with 8 images", "measuring the speed"]
+
+
 def test_limits_are_checked_first() -> None:
     for wrong in ({"max_drop": -1.0}, {"max_drop": float("nan")}, {"min_agreement": 2.0}, {"images": 0}):
         with pytest.raises(UsageError):
@@ -288,6 +306,19 @@ def test_that_nncf_is_missing_is_told_before_anything_is_read(tmp_path: Path, mo
     monkeypatch.setattr(asked, "find_spec", lambda _: None)
     job = Job(input=str(tmp_path / "nowhere"), model="nowhere", output=str(tmp_path / "int8"))
     with pytest.raises(UsageError, match=r"--method nncf needs NNCF: pip install 'segment-job\[nncf\]'"):
+        api.quantize(job, method="nncf")
+
+
+def test_an_nncf_that_cannot_be_imported_is_told_before_images_are_read(
+    folder: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beside a library of another version: it is found, so that `check` says nothing."""
+    (tmp_path / "nncf.py").write_text("import numpy\nnumpy.of_another_version")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(making, "Calibration", None)
+    job = asked_of(folder, output=str(tmp_path / "int8"))
+    words = r"--method nncf: NNCF cannot be imported \(.*'of_another_version'.*\): pip install 'segment-job\[nncf\]'"
+    with pytest.raises(UsageError, match=words):
         api.quantize(job, method="nncf")
 
 

@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 
 from segment.cli.check import _UNUSED
+from segment.drafts.contract import Said
+from segment.drafts.drafting import _decided
 from segment.job import Job, make_job
 from segment.metrics import CONVENTIONS, Confusion, score
 from segment.models.card import ModelCard, load_card
+from segment.models.sessions.apart_process import Passing
 from segment.readings.alternatives import Reading
 from segment.readings.bench import middle
 from segment.readings.checking import check_card
 from segment.readings.evidence import Evidence
 from segment.readings.numbering import decoded
 from segment.readings.search import Found, Tried
-from segment.readings.verdict import _level, _open_rivals, card_lines
+from segment.readings.verdict import _level, _open_rivals, card_lines, percent
 from tests.calls import Call
 from tests.datasets import Item, encoded, write_files, write_parquet, write_tars
 from tests.graphs import colour_classifier, painted
@@ -353,6 +356,17 @@ def test_more_images_where_a_few_leave_it_open(model: Path, tmp_path: Path) -> N
     assert found.images == 4
     assert len(found.card.evidence) > 4
     assert any("images leave" in line for line in notes)
+    passing = [line for line in notes if isinstance(line, Passing)]
+    assert passing[:6] == [
+        "listing the input",
+        *(f"reading labelled images: {number} of 4" for number in range(1, 5)),
+        "choosing the runtime, and loading the model",
+    ]
+    steps = [line for line in passing if line.endswith("image 4 of 4")]
+    assert steps[0] == "the card: 1 of 1, image 4 of 4"
+    assert "readings: 2 of 28, image 4 of 4" in steps
+    assert "reading labelled images: 8 of 8" in passing
+    assert "more images: reading 1 of 5, image 5 of 8" in passing
     assert found.best.reading.channels == "RGB"
 
 
@@ -381,8 +395,8 @@ def test_a_reading_that_may_be_better_is_named_with_its_noise() -> None:
     assert list(_open_rivals(Found(other, other, (other, one), 6, 12, 0, 1.0))) == []
 
 
-def test_a_reading_that_is_better_by_one_measure_and_worse_by_the_other_is_told_as_such() -> None:
-    """It finds a class of some images that the card never sees, and sees less of what all others show."""
+def contradicting() -> tuple[Tried, Tried]:
+    """The second one finds a class of some images that the first never sees, and sees less of what all others show."""
     counts = np.zeros((2, 40, 3, 4), np.int64)
     counts[:, :, 0, 0] = 1000
     counts[1, :, 0, :2] = 600, 400
@@ -395,12 +409,49 @@ def test_a_reading_that_is_better_by_one_measure_and_worse_by_the_other_is_told_
         Tried(replace(reading, channels=channels), Evidence.of(some, card))
         for channels, some in zip(("RGB", "BGR"), counts, strict=True)
     )
+    assert other.against(one).miou.matters
+    assert other.against(one).by_image.value < 0
+    return one, other
+
+
+@pytest.mark.parametrize("better", ["by mIoU", "image by image"])
+def test_a_guess_that_is_better_by_one_measure_and_worse_by_the_other_stays_a_guess(better: str) -> None:
+    one, other = contradicting()
+    best, rival = (other, one) if better == "by mIoU" else (one, other)
+    found = Found(best, best, (other, one), 40, 80, 0, 1.0)
+    said = _decided(Said(best.reading.channels, "usual", guessed=True), best.reading.channels, "channels", found)
+    assert said.guessed
+    told = f"better by one measure and worse by the other than {rival.reading.channels}: {percent(rival)} (on 40 "
+    assert told in said.why
+
+
+def test_scores_of_other_images_are_told_apart() -> None:
+    """One of the first images may be far higher than that of all, and yet of a reading that is worse."""
+    card, other = contradicting()
+    few = Tried(other.reading, card.evidence.first(10))
+    (words,) = _level(Found(card, card, (few, card), 10, 50, 0, 1.0), ())
+    assert words == (
+        "within the noise or 2 points of the card's values, so not told apart: BGR ("
+        f"{percent(few)} on 10 images; +0.0 ± 0.0 points on those that both have seen)"
+    )
+
+
+def test_a_reading_that_is_better_by_one_measure_and_worse_by_the_other_is_told_as_such() -> None:
+    one, other = contradicting()
     difference = other.against(one)
-    assert difference.miou.matters
-    assert difference.by_image.value < 0
     (words,) = _level(Found(one, one, (other, one), 40, 80, 0, 1.0), ())
-    assert words.startswith("better by one measure and worse by the other, so no advice: BGR (")
-    assert f"{difference.miou} points, image by image {difference.by_image})" in words
+    assert words == (
+        f"better by one measure and worse by the other than the card's values, so no advice: BGR ({percent(other)}: "
+        f"better by mIoU, {difference.miou} points; worse image by image, {difference.by_image})"
+    )
+    back = one.against(other)
+    (words,) = _level(Found(other, other, (other, one), 40, 80, 0, 1.0), ())  # it is the card that is better by mIoU
+    assert words == (
+        f"better by one measure and worse by the other than the card's values, so no advice: RGB ({percent(one)}: "
+        f"better image by image, {back.by_image}; worse by mIoU, {back.miou} points)"
+    )
+    (words,) = _level(Found(one, other, (other, one), 40, 80, 0, 1.0), ("channels",))  # advice follows
+    assert words.startswith("better by one measure and worse by the other than the new values: RGB (")
 
 
 def test_lines_of_a_card_that_is_right_are_none(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import logging
 import os
 import signal
 import sys
@@ -16,11 +18,12 @@ import pyarrow as pa
 from segment.drafts.drafting import DraftedCard, draft_card
 from segment.errors import ModelError
 from segment.models.sessions import apart_process
+from segment.models.sessions.apart_process import Note
 from segment.models.sessions.inspection import inspect_graph
 from segment.models.sessions.tflite_facts import tflite_facts
 from segment.models.sessions.tflite_graph import tflite_metadata
 from segment.models.weights import Weights
-from segment.readings.search import Note
+from segment.quantization.quiet import quiet
 
 if TYPE_CHECKING:
     from segment.quantization.making import Made, Making
@@ -80,6 +83,41 @@ def steps_once(*, note: Note, within: object) -> None:
         note("begun")
         time.sleep(1)
     note("ended")
+
+
+def steps_of_a_quantiser(quietly: object, seconds: Sequence[float], *, note: Note, within: object) -> None:
+    """Steps of some seconds, each a second at most, within another one of two, while a quantiser is kept quiet."""
+    printed = {"onnxruntime": io.StringIO, "nncf": lambda: sys.stderr}[str(quietly)]()
+    with apart_process.within(2.0, "quantise the model"), quiet(None, logging.CRITICAL, printed):
+        for each in seconds:
+            with short():
+                time.sleep(each)
+    note("past them")
+
+
+def prints(*, note: Note, within: object) -> None:
+    print("a library's remark", end="")  # a line that is not ended
+    os.write(1, b", and one of its native code\n")
+    note("a note")
+
+
+def main() -> None:
+    """For `run_apart`: load a model for as many seconds as given, half a second at most."""
+    seconds = apart_process.given_apart()
+    with apart_process.within(0.5):
+        time.sleep(seconds)
+
+
+def passes(*, note: Note, within: object) -> None:
+    note(apart_process.Passing("1 of 2"))
+    note("a line")
+
+
+def step_that_tells(*, note: Note, within: object) -> str:
+    with short():
+        note("hello")
+    time.sleep(3)
+    return "innocent"
 
 
 def waits(*, note: Note, within: object) -> None:

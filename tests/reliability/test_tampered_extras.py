@@ -269,7 +269,7 @@ def test_nobody_is_advised_to_delete_what_a_link_leads_to(output: Path, tmp_path
     [
         (Path.mkdir, "it is a folder, and a file is expected: move it away, and run the same command again"),
         (os.mkfifo, "is no regular file: a device, pipe or socket, or of the kernel: move it away, and run"),
-        (lambda path: path.symlink_to(path.name), "a symbolic link of its path leads to itself"),
+        (lambda path: path.symlink_to(path.name), "a symbolic link of its path leads to itself; delete the link"),
         (partial(sparse), "bytes"),
     ],
 )
@@ -290,4 +290,5 @@ def test_odd_things_for_files_of_the_run_are_told(
     with pytest.raises(SegmentError) as caught:
         problems(output)
     assert words in str(caught.value)
+    assert ("move it away" in str(caught.value)) is ("move it away" in words)
     assert "can be resumed" not in str(caught.value)

@@ -167,6 +167,17 @@ def test_what_cannot_be_asked_ends_with_2(place: Place, other: Path, segment: Ca
         assert words in called.err
 
 
+def test_a_page_that_cannot_be_written_costs_no_figures(
+    place: Place, other: Path, segment: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    called = segment("compare", str(place.output), str(other), "--to", str(tmp_path / "file"), "--fail-below", "-40")
+    assert called.code == 1
+    assert "-16.39" in called.out
+    assert "pass  B: change of mIoU -16.39 points" in called.err
+    assert f"error: could not write {tmp_path}/file/compare/index.html: " in called.err.splitlines()[-1]
+
+
 # --- the page --------------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from segment.output.ledger import Ledger
 from segment.output.shard_stats import ShardStats, merge
 from segment.progress import Progress
 from segment.report.aggregate import ErrorExample, RunReport, classes_table, load_report, shards_table
-from segment.report.cards import print_card, print_cards
+from segment.report.cards import _some, print_card, print_cards
 from segment.report.console import print_report
 from segment.report.markdown import to_markdown
 from segment.report.spreadsheet import to_csv
@@ -453,7 +453,20 @@ def test_the_list_of_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert "71.95" in text
     assert "\n21 classes: aeroplane, bicycle, bird, boat, bottle, bus, car and others\n" in text  # what they see
-    assert "\n12 classes: Building, Pole, Road," in text
+    assert "\n12 classes: Sky, Building, Pole, Road, Pavement, Tree, SignSymbol and others\n" in text
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["background", "person"], "background, person"),
+        (list("abcdefg"), "a, b, c, d, e, f, g"),
+        (list("abcdefgh"), "a, b, c, d, e, f, g and others"),
+        (["background", *"abcdefgh"], "a, b, c, d, e, f, g and others"),
+    ],
+)
+def test_some_classes_tell_what_a_model_is_for(names: list[str], told: str) -> None:
+    assert _some(names) == told
 
 
 def test_a_cards_contract_is_readable(capsys: pytest.CaptureFixture[str]) -> None:

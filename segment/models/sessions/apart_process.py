@@ -12,30 +12,65 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.spawn import get_executable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 from segment.errors import ModelError, SegmentError
 from segment.process.hidden_modules import hide_pandas
 from segment.process.temporaries import remove_abandoned
 
 T = TypeVar("T")
+Note = Callable[[str], object]  # gets a line on what is done, or one that is `Passing`
 Within = Callable[..., AbstractContextManager[None]]
-NOT_LOADED = "did not load the model"  # how a process ended begins so
+LOADING = "load the model"  # the step, as words after "did not"
 LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
 _STEP_SECONDS = 2 * LOAD_SECONDS  # for a step of `call_apart`, which may load a model more than once and run it
 _STEP = "load the model or run it on an image"
 _TICK = 0.1  # seconds
-_KILLED = "ended by SIGKILL"
 _PR_SET_PDEATHSIG = 1  # of Linux
 _steps: list[tuple[float, str]] = []  # of such a process: those that it is in, the innermost last
+_events: list[TextIO] = []  # of such a process: where events go; a library, or `redirect_stdout`, may take `sys.stdout`
 # A terminal sends SIGINT to both processes; the other one ends this one. What is given comes by a descriptor of its
 # own, as users may name their standard input, or a shell's `<(...)`.
 _CODE = (
     "import pickle, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.stdin = open({}); "
     "sys.path[:] = pickle.load(sys.stdin.buffer); from {} import main; main()"
 )
+
+
+class Passing(str):
+    """A note that holds until the next one, such as a count."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How such a process ended; as text in words, such as "ended by SIGSEGV".
+
+    Attributes:
+        code: its exit code; that of a signal is below 0.
+        late_at: the step that took too long, for which it was killed, as words after "did not"; empty if none did.
+        seconds: that the step had.
+    """
+
+    code: int
+    late_at: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        if self.late_at:
+            return f"did not {self.late_at} within {self.seconds:.0f} s, and was ended"
+        return f"ended by {signal.Signals(-self.code).name}" if self.code < 0 else f"ended with exit code {self.code}"
+
+    @property
+    def likely_cause(self) -> str:
+        """What may be behind it, to be put after its words; empty where these say it."""
+        if self.late_at:
+            return ""
+        return ", as for want of memory" if self.code == -signal.SIGKILL else "; is the file damaged?"
 
 
 def run_apart(
@@ -46,19 +81,19 @@ def run_apart(
     each: Callable[[dict[str, Any]], object] = lambda event: None,
     errors: int | None = subprocess.DEVNULL,
     temporary: Path | None = None,
-) -> tuple[list[dict[str, Any]], str]:
+) -> tuple[list[dict[str, Any]], Ended]:
     """Run `main()` of a module in a process, which is killed after some seconds.
 
     Args:
-        module: full name of the module; its `main` reads `given` by `given_apart`, and prints events by `tell`.
+        module: full name of the module; its `main` reads `given` by `given_apart`, and sends events by `tell`.
         given: picklable.
         seconds: after which the process is killed.
-        each: gets each event as soon as it is printed.
+        each: gets each event as soon as it is sent.
         errors: where its standard error stream goes, as of `subprocess`.
         temporary: an existing folder, in which it and its libraries make temporary files: killed, it leaves them.
 
     Returns:
-        The events, and how the process ended, as in "ended by SIGSEGV".
+        The events, and how the process ended.
     """
     # A worker multiplies no matrices, and numpy's BLAS would start a thread for each CPU on import.
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
@@ -87,47 +122,59 @@ def run_apart(
                 limit.step = event["step"]
             elif event:
                 events.append(event)
-                each(event)
+                with limit.paused():
+                    each(event)
         process.wait()
     finally:
         limit.ended.set()
         process.kill()  # which does nothing once it has been waited for
         process.wait()
         process.stdout.close()
-    return events, limit.passed or _end(process.returncode)
+    return events, Ended(process.returncode, limit.late_at, limit.late_after)
 
 
 class _Limit(threading.Thread):
     """Kills a process when its time is over, or the time of its step.
 
     It counts ticks. Time in which both processes are stopped, as by Ctrl-Z, does not count; a timer of the system, or
-    a clock, would go on.
+    a clock, would go on. Nor does time in which nobody reads its steps: a terminal may be stopped by Ctrl-S.
 
     Attributes:
         step: seconds that the step has at most, and what it does; None between steps. A new one starts anew.
-        passed: what took too long, in words; empty if nothing did.
+        late_at, late_after: the step that took too long, and the seconds that it had; empty if none did.
         ended: to be set when the process needs no limit any more.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         super().__init__(daemon=True)
         self.step: tuple[float, str] | None = None
-        self.passed, self.ended = "", threading.Event()
-        self._process, self._seconds = process, seconds
+        self.late_at, self.late_after, self.ended = "", 0.0, threading.Event()
+        self._process, self._seconds, self._is_paused = process, seconds, False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count no tick meanwhile: steps of the process may have ended that are still to be read."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
 
     def run(self) -> None:
         """Count until the process ends, or is to be killed."""
         step, whole, left = None, self._seconds, 0.0
         while not self.ended.wait(_TICK):
+            if self._is_paused:
+                continue
             if step is not self.step:
                 step = self.step
                 left = step[0] if step else 0.0
             whole, left = whole - _TICK, left - _TICK
             if step and left <= 0:
-                self.passed = f"did not {step[1]} within {step[0]:.0f} s, and was ended"
+                self.late_after, self.late_at = step
             elif whole <= 0:
-                self.passed = f"took more than {self._seconds:.0f} s"
-            if self.passed:
+                self.late_after, self.late_at = self._seconds, "end"
+            if self.late_at:
                 self._process.kill()
                 return
 
@@ -137,9 +184,7 @@ def _feed(stream: BinaryIO, data: bytes) -> None:
         stream.write(data)
 
 
-def call_apart(
-    function: Callable[..., T], *given: object, note: Callable[[str], object], temporary: Path | None = None
-) -> T:
+def call_apart(function: Callable[..., T], *given: object, note: Note, temporary: Path | None = None) -> T:
     """Return `function(*given, note=..., within=...)`, called in such a process.
 
     What one that was killed left in the folder for temporary files is removed before.
@@ -158,6 +203,8 @@ def call_apart(
     def each(event: dict[str, Any]) -> None:
         if "note" in event:
             note(event["note"])
+        elif "passing" in event:
+            note(Passing(event["passing"]))
 
     remove_abandoned()
     events, end = run_apart(__name__, (function, given), float("inf"), each=each, errors=None, temporary=temporary)
@@ -166,23 +213,23 @@ def call_apart(
         raise pickle.loads(base64.b64decode(last["error"]))
     if "result" in last:
         return pickle.loads(base64.b64decode(last["result"]))  # type: ignore[no-any-return]
-    if end == _KILLED:
-        end += ", as for want of memory"
-    elif end.startswith("ended "):
-        end += "; is the file damaged?"
-    raise ModelError(f"the model cannot be used: the process that tried it {end}")
+    raise ModelError(f"the model cannot be used: the process that tried it {end}{end.likely_cause}")
 
 
 def main() -> None:
     """Call a function in the process; print its notes, and at last what it returns or raises."""
     function, given = given_apart()
     try:
-        result = function(*given, note=lambda line: tell(note=line), within=_within_step)
+        result = function(*given, note=_tell_note, within=_within_step)
         found = {"result": pickle.dumps(result)}
     except Exception as error:
         found = {"error": _pickled(error)}
     tell(**{name: base64.b64encode(data).decode() for name, data in found.items()})
     os._exit(0)  # as worker processes do: threads of libraries may abort the regular end
+
+
+def _tell_note(line: str) -> None:
+    tell(**{"passing" if isinstance(line, Passing) else "note": line})
 
 
 def _within_step(seconds: float = _STEP_SECONDS, what: str = _STEP) -> AbstractContextManager[None]:
@@ -206,7 +253,8 @@ def given_apart() -> Any:
 
     What libraries write to the standard output goes to the standard error stream: the output is for events.
     """
-    sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    _events.append(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    sys.stdout = sys.stderr
     with suppress(OSError):  # there may be none
         os.dup2(2, 1)
     with suppress(AttributeError, OSError):
@@ -219,7 +267,7 @@ def given_apart() -> Any:
 
 
 @contextmanager
-def within(seconds: float = LOAD_SECONDS, what: str = "load the model") -> Iterator[None]:
+def within(seconds: float = LOAD_SECONDS, what: str = LOADING) -> Iterator[None]:
     """End such a process if the block, a step on a model, takes longer, in native code too.
 
     A step within another one is progress: after it the other one has its seconds again.
@@ -237,9 +285,5 @@ def within(seconds: float = LOAD_SECONDS, what: str = "load the model") -> Itera
 
 
 def tell(**event: object) -> None:
-    """Print an event, in such a process."""
-    print(json.dumps(event), flush=True)
-
-
-def _end(code: int) -> str:
-    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    """Send an event to the process that started this one."""
+    print(json.dumps(event), file=_events[0], flush=True)

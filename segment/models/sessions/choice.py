@@ -2,10 +2,11 @@
 
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from segment.errors import ModelError
 from segment.models.card import ModelCard
+from segment.models.sessions.apart_process import Note
 from segment.models.sessions.base import Runtime
 from segment.models.sessions.contest import Tried, contest
 from segment.models.sessions.runtimes import AMX, resolve_runtime
@@ -26,7 +27,7 @@ def runtime_for(
     *,
     nodes: Sequence[frozenset[str]],
     mixed: bool = False,
-    note: Callable[[str], object] = log.info,
+    note: Note = log.info,
 ) -> Runtime:
     """Resolve `auto` as `resolve_runtime` does, and choose between openvino and LiteRT for a TFLite model.
 

@@ -37,7 +37,7 @@ def contest(card: ModelCard, weights: Weights, runtimes: Sequence[Runtime]) -> l
     if lines and "tried" in lines[-1]:
         return [Tried(*each) for each in lines[-1]["tried"]]
     begun = lines[-1]["begun"] if lines else 0
-    reason = f"{runtimes[begun].name} cannot run the graph: the process that tried it {end}; is the file damaged?"
+    reason = f"{runtimes[begun].name} cannot run the graph: the process that tried it {end}{end.likely_cause}"
     return [Tried(None, reason if place == begun else "") for place in range(len(runtimes))]
 
 
