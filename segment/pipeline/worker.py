@@ -19,7 +19,7 @@ from segment.output.results import PartResult
 from segment.output.tables import ImageRow, write_masks
 from segment.pipeline.decoding import Decoding
 from segment.pipeline.large_images import TiledImages
-from segment.pipeline.memory_guard import peak_memory, release_freed_blocks
+from segment.pipeline.memory_guard import peak_memory
 from segment.pipeline.part_results import committed, failed_or_raise, skipped
 from segment.pipeline.stages import Clock, Task, decode, encode, segment
 from segment.pipeline.tiling import session_extras
@@ -74,7 +74,6 @@ class Worker:
         Args:
             report: called with each result, from any thread, as soon as the part is committed.
         """
-        release_freed_blocks()  # here, because whoever loads the model holds its weights until it has returned
         with Background("read") as reader, Background("write") as writer:
             waiting = iter(parts)
             reading = reader.submit(self._fetch_next, waiting)
