@@ -155,13 +155,17 @@ class Worker:
         """Return the rows of some images of a part; the session takes a batch of images, or of tiles, at a time."""
         assert self.session is not None
         rows: list[ImageRow] = []
-        for start in range(0, len(samples), 1 if self._tiled else self.task.batch_size):
-            self._step(part, start)
-            if self._tiled:
-                step = partial(self._tile_step, self._tiled, part, start)
-                rows.append(self._tiled.row(part, samples[start], clock, step))
-            else:
-                rows += self._batch(part, samples[start : start + self.task.batch_size], clock, self.session)
+        try:
+            for start in range(0, len(samples), 1 if self._tiled else self.task.batch_size):
+                self._step(part, start)
+                if self._tiled:
+                    step = partial(self._tile_step, self._tiled, part, start)
+                    rows.append(self._tiled.row(part, samples[start], clock, step))
+                else:
+                    rows += self._batch(part, samples[start : start + self.task.batch_size], clock, self.session)
+        except BaseException:  # heartbeats would go on naming the part
+            self.ended(part.id)
+            raise
         self._begun[part.id] = len(samples)
         clock.memory, clock.precision = peak_memory(), self.precision
         return rows

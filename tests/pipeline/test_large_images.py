@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 import segment
 from segment.engines.local import LocalEngine
 from segment.engines.ray_stages import StageWorker
-from segment.errors import SampleError, UsageError
+from segment.errors import InputChanged, SampleError, UsageError
 from segment.images import tiff_labels, tiff_raster
 from segment.images.codec import decode_mask
+from segment.inputs import large_files
 from segment.inputs.discover import discover
 from segment.job import InputOptions
 from segment.metrics import Confusion
@@ -412,6 +413,33 @@ def test_the_memory_of_a_worker(
     monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 4 * each))
     assert [LocalEngine(6).processes(one, weights, many) for one in tasks] == [2, 1]
     assert rows
+
+
+@pytest.mark.usefixtures("by_window")
+def test_a_part_that_cannot_be_read_to_its_end_is_in_work_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs it: the operator of the model on GPUs, and a process that gets single images."""
+    place = TiledPlace(tmp_path)
+    image = tiff(PALETTE[place.add_mosaic("a.png", 100, 130)])
+    place.run()
+    (place.images / "a.png").unlink()
+    place.write("b.tif", image)
+    task, _ = task_and_plan(Ledger(Store(), f"file://{place.output}"))
+    task = replace(task, store=Store(scope=Scope.of([f"file://{tmp_path}"])), output=f"file://{tmp_path / 'other'}")
+    monkeypatch.setattr(large_files, "LARGE_BYTES", 100)
+    (part,) = discover(str(place.images), InputOptions(), Store()).parts
+    worker = load_worker(task, load_weights(task.card, str(place.weights_path)))
+    staged = StageWorker(task).read(part)
+    answers = worker.one_by_one(part, None)
+    assert next(answers) == [("b.tif", part.members[0].image.url, 0)]
+    place.write("b.tif", image + b"longer")
+    failed = StageWorker(task, worker).segment(staged).result
+    assert failed
+    assert (failed.input_changed, worker.begun) == (True, {})
+    with pytest.raises(InputChanged):
+        next(answers)
+    assert worker.begun == {}
 
 
 def test_stall_times_count_tiles() -> None:
