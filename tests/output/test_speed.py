@@ -372,11 +372,12 @@ def test_memory_is_as_expected(
     assert found.memory == pytest.approx(seen, rel=0.1)
 
 
-def test_the_peak_of_large_weights_is_while_they_are_loaded(tmp_path: Path) -> None:
-    """75 MB of weights and small tensors: openvino copies an ONNX file three times while it reads it."""
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_the_peak_of_large_weights_is_while_they_are_loaded(runtime: str, tmp_path: Path) -> None:
+    """75 MB of weights and small tensors: a runtime copies an ONNX file several times while it reads it."""
     place = place_of(tmp_path, 2)
     place.weights_path.write_bytes(heavy(CLASSES))
-    given = [place.images, place.output, place.card_path, place.weights_path, "1", "openvino"]
+    given = [place.images, place.output, place.card_path, place.weights_path, "1", runtime]
     done = subprocess.run([sys.executable, "-c", _PEAK, *given], capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     found = last_speed(Ledger(Store(), f"file://{place.output}"))
