@@ -208,6 +208,7 @@ class Worker:
                 objects = part_objects(part, rows, data) if ours else ()
         except Exception as error:
             return failed_or_raise(part, error)
+        clock.memory = max(clock.memory, peak_memory())  # of the model's process, if that is another one
         result = committed(part, rows, clock, read_bytes, len(data)) if ours else skipped(part)
         return replace(result, retries=self.task.store.take_retries(), objects=objects)
 
