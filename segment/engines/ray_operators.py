@@ -28,7 +28,7 @@ from segment.inputs.parts import Part
 from segment.models.weights import Weights
 from segment.output.plan_rows import parts_of
 from segment.output.results import PartResult
-from segment.pipeline.memory_guard import OVER_BUDGET, guard_process
+from segment.pipeline.memory_guard import OVER_BUDGET, guard_process, release_freed_blocks
 from segment.pipeline.stages import Task
 from segment.pipeline.worker import load_worker
 from segment.store.urls import redact_text
@@ -50,10 +50,14 @@ class _ModelActor:
     """
 
     def __init__(self, shared: Any) -> None:
-        self.task, weights, monitor = _fetch(shared)
-        self.heartbeats = HeartbeatSender(monitor)
         self.error: SegmentError | None = None  # raised by every call; it ends the run
         self._calls = itertools.count()
+        self._load(shared)
+        release_freed_blocks()  # here, because the weights are held until `_load` has returned
+
+    def _load(self, shared: Any) -> None:
+        self.task, weights, monitor = _fetch(shared)
+        self.heartbeats = HeartbeatSender(monitor)
         guard_process(self.task.settings.worker_bytes)  # for the whole life of the process
         try:
             with self.heartbeats.sending(loading=True):

@@ -16,7 +16,7 @@ from typing import Any
 
 from segment.engines.worker_process import GRACE_SECONDS, NEXT, Heartbeat, Setup
 from segment.errors import SegmentError, StoreError
-from segment.pipeline.memory_guard import OVER_BUDGET, guard_process
+from segment.pipeline.memory_guard import OVER_BUDGET, guard_process, release_freed_blocks
 from segment.pipeline.part_results import failed_or_raise
 from segment.pipeline.worker import Worker, load_worker
 from segment.process.hidden_modules import hide_pandas
@@ -38,6 +38,7 @@ def main(connection: Connection) -> None:
         parent.forward_logs()
         importlib.import_module(f"segment.models.sessions.{connection.recv()}")
         workers, run = _load(connection.recv())
+        release_freed_blocks()  # here, because the weights are held until `_load` has returned
         threading.Thread(target=parent.send_heartbeats, args=(workers,), daemon=True).start()
         pool = ThreadPoolExecutor(len(workers))
         for done in as_completed([pool.submit(run, worker, parent) for worker in workers]):

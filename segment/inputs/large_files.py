@@ -1,5 +1,6 @@
 """Large TIFFs of a part: they are not read with it, but opened by the worker, which reads them by window."""
 
+import heapq
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -53,6 +54,12 @@ def open_span(span: Span, store: Store) -> BinaryIO:
             raise input_changed(shown(span.url), "has vanished") from None
 
     return cast(BinaryIO, RangeReader(read, span.size))
+
+
+def largest_images(parts: Iterable[Part], most: int) -> list[Span]:
+    """Return the largest images that parts name, at most so many, with the URL and etag of their object."""
+    images = (_resolved(member.image, part) for part in parts for member in part.members)
+    return heapq.nlargest(most, images, key=lambda image: image.size)
 
 
 def open_image_file(sample: Sample, store: Store) -> BinaryIO:

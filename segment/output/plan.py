@@ -171,6 +171,19 @@ class Plan:
         return int(pc.max(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
 
     @property
+    def part_images(self) -> NDArray[np.int64]:
+        """Number of images of each part, `int64[len(self)]`."""
+        return np.asarray(pc.subtract(self.table["stop"], self.table["start"]), np.int64)
+
+    @property
+    def part_bytes(self) -> NDArray[np.float64]:
+        """Bytes of each part, `float64[len(self)]`; where the plan has no members, in Parquet files, their mean."""
+        known, images = self._facts["bytes"], self.part_images
+        unnamed = self._facts["members"] == 0
+        each = (self.input_bytes - known.sum()) / max(1, images[unnamed].sum())
+        return np.where(unnamed, each * images, known)
+
+    @property
     def input_bytes(self) -> int:
         """Bytes of the planned input whose size is known; a Parquet file counts by its share of planned rows."""
         total = self._sum("bytes")

@@ -19,7 +19,7 @@ from segment.output.results import PartResult
 from segment.output.tables import ImageRow, write_masks
 from segment.pipeline.decoding import Decoding
 from segment.pipeline.large_images import TiledImages
-from segment.pipeline.memory_guard import peak_memory, release_freed_blocks
+from segment.pipeline.memory_guard import peak_memory
 from segment.pipeline.part_results import committed, failed_or_raise, skipped
 from segment.pipeline.stages import Clock, Task, decode, encode, segment
 from segment.pipeline.tiling import session_extras
@@ -74,7 +74,6 @@ class Worker:
         Args:
             report: called with each result, from any thread, as soon as the part is committed.
         """
-        release_freed_blocks()  # here, because whoever loads the model holds its weights until it has returned
         with Background("read") as reader, Background("write") as writer:
             waiting = iter(parts)
             reading = reader.submit(self._fetch_next, waiting)
@@ -156,13 +155,17 @@ class Worker:
         """Return the rows of some images of a part; the session takes a batch of images, or of tiles, at a time."""
         assert self.session is not None
         rows: list[ImageRow] = []
-        for start in range(0, len(samples), 1 if self._tiled else self.task.batch_size):
-            self._step(part, start)
-            if self._tiled:
-                step = partial(self._tile_step, self._tiled, part, start)
-                rows.append(self._tiled.row(part, samples[start], clock, step))
-            else:
-                rows += self._batch(part, samples[start : start + self.task.batch_size], clock, self.session)
+        try:
+            for start in range(0, len(samples), 1 if self._tiled else self.task.batch_size):
+                self._step(part, start)
+                if self._tiled:
+                    step = partial(self._tile_step, self._tiled, part, start)
+                    rows.append(self._tiled.row(part, samples[start], clock, step))
+                else:
+                    rows += self._batch(part, samples[start : start + self.task.batch_size], clock, self.session)
+        except BaseException:  # heartbeats would go on naming the part
+            self.ended(part.id)
+            raise
         self._begun[part.id] = len(samples)
         clock.memory, clock.precision = peak_memory(), self.precision
         return rows
@@ -205,6 +208,7 @@ class Worker:
                 objects = part_objects(part, rows, data) if ours else ()
         except Exception as error:
             return failed_or_raise(part, error)
+        clock.memory = max(clock.memory, peak_memory())  # of the model's process, if that is another one
         result = committed(part, rows, clock, read_bytes, len(data)) if ours else skipped(part)
         return replace(result, retries=self.task.store.take_retries(), objects=objects)
 

@@ -17,12 +17,17 @@ from segment.store.names import count, rate
 
 NOW = 30.0  # seconds of the window for current rates
 _ETA_WINDOW = 300.0  # seconds of the window for the ETA
-_HEARD_SECONDS = 20.0  # for which a heartbeat may still tell of a part whose result has come
+_HEARD_SECONDS = 20.0  # for which what is heard may still be of before a part's result; then a failed one runs again
 
 
 class _Sample(NamedTuple):
     at: float
     total: NDArray[np.float64]
+
+
+class _Result(NamedTuple):
+    at: float
+    is_committed: bool
 
 
 class Pace:
@@ -120,13 +125,13 @@ class Tally:
     pace: Pace = field(default_factory=Pace)
     work: Pace = field(default_factory=Pace)
     _seen: float = 0.0  # the most images that were done or segmented
-    _ended: dict[str, float] = field(default_factory=dict, repr=False)  # by part: when its result came
+    _ended: dict[str, _Result] = field(default_factory=dict, repr=False)  # by part whose heartbeats do not count
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, result: PartResult) -> None:
         """Count one result."""
         with self._lock:
-            self._ended[result.part] = time.monotonic()
+            self._ended[result.part] = _Result(time.monotonic(), result.failure is None)
             self._add(result)
 
     def tick(self) -> None:
@@ -135,9 +140,13 @@ class Tally:
         What a worker that dies had begun stays counted until others have done it again, so that no bar runs back.
         """
         with self._lock:
-            now = time.monotonic()
-            self._ended = {part: at for part, at in self._ended.items() if now - at < _HEARD_SECONDS}
-            begun = sum(images for part, images in inflight.begun().items() if part not in self._ended)
+            now, heard = time.monotonic(), inflight.begun()
+            self._ended = {
+                part: result
+                for part, result in self._ended.items()
+                if now - result.at < _HEARD_SECONDS or (result.is_committed and part in heard)
+            }
+            begun = sum(images for part, images in heard.items() if part not in self._ended)
             self._seen = max(self._seen, self.done + begun)
             if self.first_at is None and begun:
                 self.first_at, self.first_done = now, self.reached

@@ -88,10 +88,14 @@ class Rounds:
         for line in record.others():
             self.progress.note(line)
         self.progress.begin(tally)
+
+        def tick() -> None:
+            tally.tick()
+            running.publish(tally)
+
         try:
             with (
-                ticking(tally.tick),
-                ticking(lambda: running.publish(tally)),
+                ticking(tick),
                 ShardStatistics(self.ledger, self.task, self.plan, committed) as statistics,
                 PlanGrowth(self.plan.unindexed, self.index, running.spread, lambda: tally.parts > 0) as growth,
             ):

@@ -1,11 +1,14 @@
 """Images within a part are seen before the part is committed, on both engines."""
 
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from segment.progress import Tally
+from segment.engines.local import LocalEngine
+from segment.progress import Tally, ticking
 from tests.jobs import ENGINES, on, run_on
 from tests.reliability.trouble import street, trouble_in_children
 from tests.runs import Notes
@@ -51,3 +54,24 @@ def test_images_of_a_part_in_work_are_seen(engine: str, tmp_path: Path) -> None:
     assert begun == sorted(begun)
     assert any(0 < images < 8 for images in begun), seen.states
     assert all(done + begun <= 8 for done, begun in seen.states)
+
+
+def test_what_is_published_each_second_has_just_been_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, int]] = []
+    tick = Tally.tick
+
+    def counted(tally: Tally) -> None:
+        calls.append(("count", threading.get_ident()))
+        tick(tally)
+
+    def published(engine: LocalEngine, tally: Tally, *, ended: bool = False) -> None:
+        if not ended:
+            calls.append(("publish", threading.get_ident()))
+
+    monkeypatch.setattr(Tally, "tick", counted)
+    monkeypatch.setattr(LocalEngine, "publish", published)
+    monkeypatch.setattr("segment.runs.rounds.ticking", partial(ticking, seconds=0.001))
+    assert street(tmp_path, images=20).run().report.complete
+    assert [call for call, _ in calls] == ["count", "publish"] * (len(calls) // 2)
+    assert len(calls) >= 4
+    assert len({thread for _, thread in calls}) == 1

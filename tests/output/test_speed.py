@@ -4,11 +4,13 @@ import datetime
 import json
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,15 +18,20 @@ from onnx import helper, numpy_helper
 from typer.main import get_command
 
 from segment.cli.main import app
+from segment.engines.pool import Pool
+from segment.engines.worker_process import PROCESS_MEMORY, Setup
 from segment.errors import UsageError
 from segment.job import Job
 from segment.models.sessions import Runtime, footprint
+from segment.models.weights import load_weights
 from segment.output.attempts import read_attempts, timings_table
 from segment.output.ledger import Ledger
 from segment.output.results import STAGES, PartResult, Stage
 from segment.output.speed import Price, Speed, last_speed, read_speed
 from segment.output.tables import to_parquet
+from segment.pipeline.worker_memory import worker_bytes
 from segment.report.speed_lines import speed_lines
+from segment.runs.driver import task_and_plan
 from segment.runs.estimate import estimate, estimate_lines
 from segment.runs.forecast import Forecast
 from segment.store.client import Store
@@ -365,17 +372,37 @@ def test_memory_is_as_expected(
     assert found.memory == pytest.approx(seen, rel=0.1)
 
 
-def test_the_peak_of_large_weights_is_while_they_are_loaded(tmp_path: Path) -> None:
-    """75 MB of weights and small tensors: openvino copies an ONNX file three times while it reads it."""
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_the_peak_of_large_weights_is_while_they_are_loaded(runtime: str, tmp_path: Path) -> None:
+    """75 MB of weights and small tensors: a runtime copies an ONNX file several times while it reads it."""
     place = place_of(tmp_path, 2)
     place.weights_path.write_bytes(heavy(CLASSES))
-    given = [place.images, place.output, place.card_path, place.weights_path, "1", "openvino"]
+    given = [place.images, place.output, place.card_path, place.weights_path, "1", runtime]
     done = subprocess.run([sys.executable, "-c", _PEAK, *given], capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     found = last_speed(Ledger(Store(), f"file://{place.output}"))
     assert found
     assert found.expected_memory
     assert 0.85 < int(done.stdout.split()[-1]) / found.expected_memory < 1.15
+
+
+def test_what_loading_took_is_given_back_by_a_process_that_gets_single_images(tmp_path: Path) -> None:
+    """It works in the memory that the number of processes is chosen by; loading took more than twice as much."""
+    place = place_of(tmp_path, 2)
+    place.run()
+    task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
+    place.weights_path.write_bytes(heavy(CLASSES))
+    weights = load_weights(task.card, str(place.weights_path))
+    expected = worker_bytes(task, weights, plan)
+    assert expected
+    setup = Setup(replace(task, output=f"{task.output}-again"), weights, by_image=True)
+    others = psutil.Process().children()
+    with closing(Pool(setup, 1, "image").run(plan.parts())) as results:
+        assert next(results).failure is None
+        (worker,) = (
+            child for child in psutil.Process().children() if child not in others
+        )  # it waits for its next part
+        assert worker.memory_info().rss < 1.15 * (PROCESS_MEMORY + expected.work)
 
 
 def heavy(classes: int) -> bytes:

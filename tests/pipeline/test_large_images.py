@@ -4,9 +4,11 @@ import fcntl
 import io
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -21,13 +23,15 @@ from numpy.typing import NDArray
 import segment
 from segment.engines.local import LocalEngine
 from segment.engines.ray_stages import StageWorker
-from segment.errors import SampleError, UsageError
+from segment.errors import InputChanged, SampleError, UsageError
 from segment.images import tiff_labels, tiff_raster
 from segment.images.codec import decode_mask
+from segment.images.tiff_segments import RUN_BYTES
+from segment.inputs import large_files
 from segment.inputs.discover import discover
 from segment.job import InputOptions
 from segment.metrics import Confusion
-from segment.models.card import ModelCard, parse_card
+from segment.models.card import ModelCard, load_card, parse_card
 from segment.models.weights import load_weights
 from segment.output import mask_files
 from segment.output.audit import audit_run
@@ -35,16 +39,19 @@ from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.output.repair import reopen_damaged
 from segment.output.results import PartResult
+from segment.output.speed import last_speed
 from segment.pipeline import large_images
 from segment.pipeline.stall import StallTimeout
 from segment.pipeline.worker import load_worker
-from segment.pipeline.worker_memory import worker_bytes
+from segment.pipeline.worker_memory import WorkerBytes, worker_bytes
 from segment.report.pictures import read_view
 from segment.report.rows import read_scores
 from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
 from segment.store.scope import Scope
+from tests.calls import ROOT
 from tests.graphs import TRIGGER, nan_graph
+from tests.here import working_in_processes
 from tests.runs import CARD, CARD_TOML, CLASSES, Place, png, read_rows
 
 TILED = CARD_TOML.replace('channels = "RGB"', 'channels = "RGB"\ntiles = { overlap = 6 }')
@@ -394,24 +401,112 @@ def test_the_memory_of_a_worker(
     weights, part = load_weights(task.card, str(place.weights_path)), next(plan.parts())
     by_mean = parse_card(TILED.replace("overlap = 6", 'overlap = 6, blend = "mean"'))
 
-    def plan_of(name: str, mebibytes: int) -> Plan:
-        image = replace(part.members[0].image, size=mebibytes << 20)
-        members = [replace(part.members[0], id=f"{number}/{name}", image=image, label=None) for number in range(6)]
+    def plan_of(name: str, *mebibytes: int) -> Plan:
+        images = [replace(part.members[0].image, size=size << 20) for size in mebibytes]
+        members = [
+            replace(part.members[0], id=f"{number}/{name}", image=image, label=None)
+            for number, image in enumerate(images)
+        ]
         return Plan.of([replace(part, id=one.id, start=0, stop=1, members=(one,)) for one in members])
 
+    def mebibytes_of(plan: Plan, card: ModelCard = task.card) -> int:
+        return max(worker_bytes(replace(task, card=card), weights, plan) or (0,)) >> 20
+
     def mebibytes(name: str, size: int, card: ModelCard = task.card) -> int:
-        return max(worker_bytes(replace(task, card=card), weights, plan_of(name, size)) or (0,)) >> 20
+        return mebibytes_of(plan_of(name, *[size] * 6), card)
 
     assert mebibytes("A.TIFF", 63) - mebibytes("a.tif", 64) == pytest.approx(3 * 63, abs=3)  # it is read as a whole
     assert mebibytes("A.TIFF", 63) < mebibytes("a.png", 63) // 2
     sums = (CLASSES + 2) * 24 * int((8 * 64 * 2**20 / 3) ** 0.5) * 2 >> 20
     assert mebibytes("a.tif", 64, by_mean) - mebibytes("a.tif", 64) == pytest.approx(sums, abs=2)
-    many, tasks = plan_of("a.tif", 64), (task, replace(task, card=by_mean))
+    assert mebibytes_of(plan_of("a.png", 1, 1, 30)) == pytest.approx(mebibytes_of(plan_of("a.png", 30)), abs=3)
+    assert mebibytes_of(plan_of("a.png", 30)) < mebibytes("a.png", 30) - 50  # of one part, and of three
+    many, tasks = plan_of("a.tif", *[64] * 6), (task, replace(task, card=by_mean))
     each = max(worker_bytes(task, weights, many) or (0,))
     monkeypatch.setattr("segment.engines.local.PROCESS_MEMORY", 0)
     monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 4 * each))
     assert [LocalEngine(6).processes(one, weights, many) for one in tasks] == [2, 1]
     assert rows
+
+
+def test_the_memory_of_a_worker_follows_from_the_headers_of_large_tiffs(tmp_path: Path) -> None:
+    """However well they are packed; and of several from the widest, and from the largest mask within its row."""
+    place = TiledPlace(tmp_path)
+    place.add_mosaic("a.png", 24, 32)
+    place.run()
+    task, _ = task_and_plan(Ledger(Store(), f"file://{place.output}"))
+    weights = load_weights(task.card, str(place.weights_path))
+    task = replace(task, store=Store(scope=Scope.of([f"file://{tmp_path}"])))
+
+    def megabytes(**sizes: tuple[int, int]) -> float:
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        for name, (height, width) in sizes.items():
+            tiles = -(-height // 512) * -(-width // 512)
+            tifffile.imwrite(
+                folder / f"{name}.tif", iter([np.zeros((512, 512, 3), np.uint8)] * tiles), shape=(height, width, 3),
+                dtype=np.uint8, tile=(512, 512), photometric="rgb", compression="deflate",
+            )  # fmt: skip
+        plan = Plan.of_discovery(discover(str(folder), InputOptions(), Store()))
+        return (worker_bytes(task, weights, plan) or WorkerBytes(0, 0)).work / 1e6
+
+    square, tall, wide = (5000, 5000), (10_000, 2500), (2000, 60_000)
+    rows = 4 * (2 * 24 + 2 * 512) + 2 * 3 * 512  # of a column: pixels and mask; and pixels that are cut out of the file
+    assert megabytes(a=square) - megabytes(a=tall) == pytest.approx(2500 * rows / 1e6, abs=1)  # as large a mask
+    assert megabytes(a=square, b=wide) - megabytes(a=square) == pytest.approx(
+        (55_000 * rows + 2 * (RUN_BYTES - 60_000 * 3 * 512)) / 1e6, abs=1
+    )
+    assert megabytes(a=square, b=wide) - megabytes(b=wide) == pytest.approx(2 * 25, abs=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blend", ["centre", "confidence", "mean"])
+def test_the_memory_of_a_large_image_is_as_expected(blend: str, tmp_path: Path) -> None:
+    """From the start of its process to the commit, within a fifth."""
+    (tmp_path / "images").mkdir()
+    areas = PALETTE[mosaic(180, 180)].repeat(25, 0).repeat(25, 1)  # whose mask is packed as well as masks are
+    tifffile.imwrite(tmp_path / "images/a.tif", areas, tile=(512, 512), compression="deflate")
+    card = load_card("demo-streets")
+    text = (ROOT / "segment/models/cards/demo-streets.toml").read_text()
+    text = re.sub(r"^resize = .*$", f'tiles = {{ overlap = 0.25, blend = "{blend}" }}', text, flags=re.MULTILINE)
+    text = text.replace('resolution = "model"', 'resolution = "source"')
+    (tmp_path / "card.toml").write_text(re.sub(r'^url = ".*"$', f'url = "{card.weights[0].url}"', text, flags=re.M))
+    output = tmp_path / "out"
+    job = segment.Job(
+        input=str(tmp_path / "images"), output=str(output), model=str(tmp_path / "card.toml"), workers="1"
+    )
+    with working_in_processes():
+        run(job)
+    found = last_speed(Ledger(Store(), f"file://{output}"))
+    assert found
+    assert found.expected_memory
+    assert 1.0 <= found.expected_memory / found.memory <= 1.2
+
+
+@pytest.mark.usefixtures("by_window")
+def test_a_part_that_cannot_be_read_to_its_end_is_in_work_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs it: the operator of the model on GPUs, and a process that gets single images."""
+    place = TiledPlace(tmp_path)
+    image = tiff(PALETTE[place.add_mosaic("a.png", 100, 130)])
+    place.run()
+    (place.images / "a.png").unlink()
+    place.write("b.tif", image)
+    task, _ = task_and_plan(Ledger(Store(), f"file://{place.output}"))
+    task = replace(task, store=Store(scope=Scope.of([f"file://{tmp_path}"])), output=f"file://{tmp_path / 'other'}")
+    monkeypatch.setattr(large_files, "LARGE_BYTES", 100)
+    (part,) = discover(str(place.images), InputOptions(), Store()).parts
+    worker = load_worker(task, load_weights(task.card, str(place.weights_path)))
+    staged = StageWorker(task).read(part)
+    answers = worker.one_by_one(part, None)
+    assert next(answers) == [("b.tif", part.members[0].image.url, 0)]
+    place.write("b.tif", image + b"longer")
+    failed = StageWorker(task, worker).segment(staged).result
+    assert failed
+    assert (failed.input_changed, worker.begun) == (True, {})
+    with pytest.raises(InputChanged):
+        next(answers)
+    assert worker.begun == {}
 
 
 def test_stall_times_count_tiles() -> None:

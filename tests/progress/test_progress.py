@@ -123,6 +123,29 @@ def test_what_is_committed_counts_once_whatever_heartbeats_say(
     assert (tally.done, tally.begun, tally.percent) == (8, 0, 100)
 
 
+def test_what_is_committed_counts_once_while_no_new_heartbeat_comes(
+    clock: list[float], heard: Callable[[dict[str, float]], None]
+) -> None:
+    """The monitor of a cluster may be silent for longer than results take to come; a failed part is run again."""
+    tally = Tally(CARD, images=12, done=0, resumed=0, workers=2, started=clock[0])
+    heard({"0": 4.0, "1": 4.0})
+    tally.tick()
+    tally.add(result(0))
+    tally.add(result(1, failure="the worker died"))
+    for _ in range(60):
+        clock[0] += 1
+        tally.tick()
+    assert (tally.done, tally.begun) == (4, 4)  # the failed one is in work again
+    tally.add(result(1))
+    for _ in range(60):
+        clock[0] += 1
+        tally.tick()
+    assert (tally.done, tally.begun) == (8, 0)
+    heard({"2": 1.0})
+    tally.tick()
+    assert (tally.done, tally.begun) == (8, 1)
+
+
 def test_a_part_that_two_workers_have_counts_as_far_as_the_first_of_them_is(clock: list[float]) -> None:
     inflight.record_worker("a", None, {"0": 3.0})
     inflight.record_worker("b", None, {"0": 1.0, "1": 2.0})

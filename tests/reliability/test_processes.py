@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
@@ -29,6 +30,8 @@ from segment.models.sessions import footprint
 from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
+from segment.output.results import PartResult
+from segment.pipeline.memory_guard import own_memory, peak_memory
 from segment.pipeline.stages import Task
 from segment.pipeline.worker import load_worker
 from segment.pipeline.worker_memory import WorkerBytes, worker_bytes
@@ -387,6 +390,23 @@ def test_an_error_of_a_commit_is_raised_though_no_other_part_comes(
         worker.process(parts(), lambda result: None)
     assert not waited
     over.set()
+
+
+def test_the_peak_of_a_part_is_that_of_its_commit_too(
+    asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To write a large mask takes ten times its bytes, and a run of one part has no later one to tell of it."""
+    task, weights, plan = asked
+    worker, results = load_worker(task, weights), list[PartResult]()
+    put, before = worker._put, peak_memory()
+
+    def hungry(url: str, data: bytes) -> bool:
+        ballast = np.ones(before - own_memory() + (100 << 20), np.uint8)
+        return put(url, data) and len(ballast) > 0
+
+    monkeypatch.setattr(worker, "_put", hungry)
+    worker.process([next(iter(plan.parts()))], results.append)
+    assert results[0].memory > before + (20 << 20)
 
 
 def test_workers_that_die_while_they_load_end_the_run_with_the_reason(

@@ -26,7 +26,8 @@ _KEPT = 2.0
 # With views of other sizes openvino keeps so many bytes of each pixel that it resizes: four neighbours, their weights.
 _TABLE = 32
 # Copies of an ONNX file while it is loaded, beside the one that is given: the file, parsed, rewritten, read, compiled.
-_LOADING = {"openvino": 4, "onnxruntime": 6}
+# Of 76 and of 288 MB onnxruntime took 8.3 and 7.7, openvino 4.2 (AVX2 alone).
+_LOADING = {"openvino": 4, "onnxruntime": 8}
 # Of each image of a batch, where the batch is left open: openvino then keeps bands of enlarged scores, and more, apart.
 # Measured 1.2 without such bands, 2.1 and 2.6 with them.
 _BATCHED = {"openvino": 2.6, "onnxruntime": 1.0}
