@@ -144,7 +144,8 @@ SAMPLE_ERRORS = {
     "of up to 16 bits, and grey TIFF of 32 bits",
     "label_alpha": "the label has transparent pixels, and no rule says what class they are: write it without alpha",
     "label_size": "the label's width and height are not those of its image",
-    "label_value": "the label holds a value that is no class and is not ignored (--label-remap says what values mean)",
+    "label_value": "the label holds a value that is no class and is not ignored (--label-remap says what values mean, "
+    "'*' all others)",
     "label_colour": "the label holds a colour that is not in the palette (--label-remap says what colours mean)",
     "label_ambiguous": "the label's palette has the card's colours in other places, so that index and colour name "
     "different classes: say which counts, with --label-encoding index or colour",

@@ -76,7 +76,8 @@ TOO_MANY = "too_many_pixels: the image's header declares more pixels than --max-
 LABEL_DAMAGED = "label_undecodable: the label is damaged or no image"
 LABEL_SIZE = "label_size: the label's width and height are not those of its image"
 LABEL_VALUE = (
-    "label_value: the label holds a value that is no class and is not ignored (--label-remap says what values mean)"
+    "label_value: the label holds a value that is no class and is not ignored (--label-remap says what values mean, "
+    "'*' all others)"
 )
 LABEL_COLOUR = (
     "label_colour: the label holds a colour that is not in the palette (--label-remap says what colours mean)"

@@ -150,7 +150,7 @@ def test_a_run_none_of_whose_labels_can_be_used_ends_early_and_says_what_to_do(t
     assert called.code == 3
     assert called.err.endswith(
         "\nerror: none of the first 16 labels could be used, for the same reason: label_value: the label holds a value "
-        "that is no class and is not ignored (--label-remap says what values mean): 77.\n"
+        "that is no class and is not ignored (--label-remap says what values mean, '*' all others): 77.\n"
         f"{advice(place.output)}\nWith --max-error-rate 1 the same command continues without them.\n"
     )
     assert len(list(place.output.glob("masks/*/*.parquet"))) < 20
