@@ -74,7 +74,7 @@ def test_exploring_a_run_gives_its_score_from_counts(
     report, _, folder = runs
     notebook = execute(FILES[0], folder)
     text = text_of(notebook)
-    assert f"demo-streets: {SCENES} images in 4 shards, 0 errors" in text
+    assert f"demo-streets: {SCENES} images, shards: 4, errors: 0" in text
     assert f"mIoU {100 * (report.miou('omz') or 0):.4f} %" in text
     expect_stored(FILES[0], notebook, folder)
 

@@ -399,10 +399,9 @@ def test_what_loading_took_is_given_back_by_a_process_that_gets_single_images(tm
     others = psutil.Process().children()
     with closing(Pool(setup, 1, "image").run(plan.parts())) as results:
         assert next(results).failure is None
-        (worker,) = (
-            child for child in psutil.Process().children() if child not in others
-        )  # it waits for its next part
-        assert worker.memory_info().rss < 1.15 * (PROCESS_MEMORY + expected.work)
+        (worker,) = (child for child in psutil.Process().children() if child not in others)
+        # It waits for its next part. With what loading took it would be at more than `expected.load`.
+        assert worker.memory_info().rss < PROCESS_MEMORY + expected.work + expected.load / 4
 
 
 def heavy(classes: int) -> bytes:

@@ -89,9 +89,9 @@ def test_no_more_rows_are_read_than_are_listed(place: Place, monkeypatch: pytest
     read: list[str] = []
     original = Ledger.read_rows
 
-    def spy(self: Ledger, shard: str, part: str, *rest: Any) -> Any:
+    def spy(self: Ledger, shard: str, part: str, *rest: Any, **more: Any) -> Any:
         read.append(part)
-        return original(self, shard, part, *rest)
+        return original(self, shard, part, *rest, **more)
 
     monkeypatch.setattr(Ledger, "read_rows", spy)
     monkeypatch.setattr(image_list, "_MOST", 2)
