@@ -18,7 +18,7 @@ from segment.models.weights import Weights, load_weights, with_suffix
 from segment.readings.checking import IMAGES, Checked, check_readings
 from segment.readings.labelled import NoLabels
 from segment.readings.search import Found, Tried
-from segment.readings.verdict import comparison, no_evidence, percent, resize_table, table_lines
+from segment.readings.verdict import SPLIT, comparison, no_evidence, percent, resize_table, table_lines
 from segment.store.client import Store
 from segment.store.names import basename, suffix_of
 from segment.store.urls import parent_url, redact_url, to_url, unsigned
@@ -244,7 +244,7 @@ def _decided(said: Said[T], value: T, setting: str, found: Found) -> Said[T]:
     if rival is None or not said.guessed:
         return Said(value, said.why, said.guessed, said.otherwise)
     split = found.best.against(rival).contradicts
-    how = "better by one measure and worse by the other than" if split else "not told apart from"
+    how = SPLIT if split else "not told apart from"
     level = f"measured on {_evidence(found.best)}, {how} {_evidence(rival, setting)}"
     return Said(value, f"{said.why}; {level}", guessed=True, otherwise=said.otherwise)
 

@@ -18,6 +18,7 @@ from segment.store.names import count
 
 _ROWS = 8  # readings that are shown
 _LEAST = f"{100 * LEAST_DIFFERENCE:g} points"
+SPLIT = "told apart by one measure, which the other contradicts, from"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ def verdict_lines(checked: Checked) -> Iterator[str]:
         if rivals := list(_open_rivals(found)):
             yield f"the card may be right, and the images do not tell: {scored}; {'; '.join(rivals)}"
         else:
-            yield f"the card agrees with the labels: {scored}; no other reading is better beyond the noise and {_LEAST}"
+            alone = ", unless by one measure alone" if _are_split(found) else ""
+            none = f"no other reading is better beyond the noise and {_LEAST}{alone}"
+            yield f"the card agrees with the labels: {scored}; {none}"
         yield from _level(found, ())
         return
     settings = found.best.reading.changes(found.card.reading)
@@ -170,7 +173,7 @@ def _chance(item: Tried) -> str:
 def _level(found: Found, settings: Sequence[str]) -> Iterator[str]:
     """Yield what the labels do not decide: other readings within the noise, the highest score first.
 
-    Those that are better by one measure and worse by the other are told apart from these.
+    Those that one measure tells apart and the other contradicts are told by themselves.
     """
     level, split = [], []
     for item in found.ties:
@@ -184,9 +187,14 @@ def _level(found: Found, settings: Sequence[str]) -> Iterator[str]:
     values = "the new values" if settings else "the card's values"
     if split:
         told = "" if settings else ", so no advice"
-        yield f"better by one measure and worse by the other than {values}{told}: {'; '.join(split)}"
+        yield f"{SPLIT} {values}{told}: {'; '.join(split)}"
     if level:
         yield f"within the noise or {_LEAST} of {values}, so not told apart: {'; '.join(level)}"
+
+
+def _are_split(found: Found) -> bool:
+    """Whether another reading is told apart by one measure, which the other contradicts."""
+    return any(item.against(found.best).contradicts for item in found.ties)
 
 
 def _score(item: Tried, best: Tried) -> str:
@@ -196,10 +204,13 @@ def _score(item: Tried, best: Tried) -> str:
 
 
 def _split(against: Comparison) -> str:
-    """Return by which measure a reading is better, and by which it is worse."""
-    by_miou, by_image = f"by mIoU, {against.miou} points", f"image by image, {against.by_image}"
-    better, worse = (by_miou, by_image) if against.miou.value > 0 else (by_image, by_miou)
-    return f"better {better}; worse {worse}"
+    """Return by how much a reading is better or worse, by each measure, that which is beyond the noise first."""
+    measures = [
+        (against.miou, f"by mIoU, {against.miou} points"),
+        (against.by_image, f"image by image, {against.by_image}"),
+    ]
+    measures.sort(key=lambda each: not abs(each[0]).matters)
+    return "; ".join(f"{'better' if found.value > 0 else 'worse'} {words}" for found, words in measures)
 
 
 def card_lines(old: ModelCard, new: ModelCard) -> list[str]:

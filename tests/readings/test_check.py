@@ -23,7 +23,7 @@ from segment.readings.checking import check_card
 from segment.readings.evidence import Evidence
 from segment.readings.numbering import decoded
 from segment.readings.search import Found, Tried
-from segment.readings.verdict import _level, _open_rivals, card_lines, percent
+from segment.readings.verdict import SPLIT, _level, _open_rivals, card_lines, percent
 from tests.calls import Call
 from tests.datasets import Item, encoded, write_files, write_parquet, write_tars
 from tests.graphs import colour_classifier, painted
@@ -421,7 +421,7 @@ def test_a_guess_that_is_better_by_one_measure_and_worse_by_the_other_stays_a_gu
     found = Found(best, best, (other, one), 40, 80, 0, 1.0)
     said = _decided(Said(best.reading.channels, "usual", guessed=True), best.reading.channels, "channels", found)
     assert said.guessed
-    told = f"better by one measure and worse by the other than {rival.reading.channels}: {percent(rival)} (on 40 "
+    told = f"{SPLIT} {rival.reading.channels}: {percent(rival)} (on 40 "
     assert told in said.why
 
 
@@ -441,17 +441,17 @@ def test_a_reading_that_is_better_by_one_measure_and_worse_by_the_other_is_told_
     difference = other.against(one)
     (words,) = _level(Found(one, one, (other, one), 40, 80, 0, 1.0), ())
     assert words == (
-        f"better by one measure and worse by the other than the card's values, so no advice: BGR ({percent(other)}: "
+        f"{SPLIT} the card's values, so no advice: BGR ({percent(other)}: "
         f"better by mIoU, {difference.miou} points; worse image by image, {difference.by_image})"
     )
     back = one.against(other)
     (words,) = _level(Found(other, other, (other, one), 40, 80, 0, 1.0), ())  # it is the card that is better by mIoU
     assert words == (
-        f"better by one measure and worse by the other than the card's values, so no advice: RGB ({percent(one)}: "
-        f"better image by image, {back.by_image}; worse by mIoU, {back.miou} points)"
+        f"{SPLIT} the card's values, so no advice: RGB ({percent(one)}: "
+        f"worse by mIoU, {back.miou} points; better image by image, {back.by_image})"
     )
     (words,) = _level(Found(one, other, (other, one), 40, 80, 0, 1.0), ("channels",))  # advice follows
-    assert words.startswith("better by one measure and worse by the other than the new values: RGB (")
+    assert words.startswith(f"{SPLIT} the new values: RGB (")
 
 
 def test_lines_of_a_card_that_is_right_are_none(tmp_path: Path) -> None:
