@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.findings import LeftOut, by_reason
-from segment.inputs.parquet.bounded_reads import UnpacksTooLarge, read_batches
+from segment.inputs.parquet.bounded_reads import read_batches
+from segment.inputs.parquet.copies import UnpacksTooLarge
 from segment.inputs.parts import Part
 from segment.output.part_members import AT_ONCE, MEMBERS, Facts, PackedMembers, facts_of
 from segment.output.plan_rows import COLUMNS, PLAN_SCHEMA, WITHOUT_METADATA, checked_rows, parts_of, rows_of

@@ -9,8 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from segment.inputs.parquet import copies
+from segment.inputs.parts import Member, Part, Span
+from segment.output import tables
 from segment.output.attempts import read_attempts, read_timings
 from segment.output.ledger import Ledger
+from segment.output.plan import Plan
 from segment.output.tables import to_parquet
 from segment.store.client import Store
 from tests.calls import Call
@@ -102,6 +106,48 @@ def test_what_unpacks_to_more_than_a_run_writes_is_damage(done: Place, tmp_path:
     assert {told.code for told in found.values()} <= {0, 1, 2}
     assert found["audit --deep"].code == 1
     assert pa.default_memory_pool().max_memory() <= max(held, 200 * MIB)
+
+
+def members(number: int, size: int) -> tuple[Member, ...]:
+    """Members whose captions, of so many letters, are three."""
+    captions = [letter * size for letter in "abc"]
+    image = Span("s3://b/a.jpg", 0, 9, "e")
+    return tuple(Member(f"{at}.jpg", image, None, (captions[at % 3],)) for at in range(number))
+
+
+def plan_of(parts: int, images: int, size: int) -> Plan:
+    held = members(images, size)
+    return Plan.of(Part(f"h-{at}", "s", "files", "s3://b", 9, "e", 0, images, -1, held) for at in range(parts))
+
+
+@pytest.fixture
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_MOST_UNPACKED", MIB)
+    monkeypatch.setattr(copies, "_MOST_ROW", MIB)
+
+
+@pytest.mark.usefixtures("small_bounds")
+@pytest.mark.parametrize(("parts", "images", "size"), [(300, 4, 9000), (600, 40, 30), (3, 50, 9000)])
+def test_a_plan_with_long_metadata_again_and_again_is_read(parts: int, images: int, size: int) -> None:
+    """It unpacks to more than the bound: some rows at once do not."""
+    plan = plan_of(parts, images, size)
+    data = plan.to_bytes()
+    assert plan.table.nbytes + parts * images * size > MIB > 20 * len(data) or size < 100
+    assert Plan.from_bytes(data) == plan
+
+
+@pytest.mark.usefixtures("small_bounds")
+def test_a_part_of_a_plan_that_unpacks_to_too_much_is_damage() -> None:
+    data = plan_of(1, 3000, 20_000).to_bytes()
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    try:
+        with pytest.raises(ValueError, match="unpacks to more"):
+            Plan.from_bytes(data)
+        assert pool.max_memory() < 8 * MIB
+    finally:
+        pa.set_memory_pool(before)
 
 
 @pytest.mark.parametrize("column", ["failure", "host", "part"])

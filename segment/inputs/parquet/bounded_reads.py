@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from segment.inputs.parquet.copies import UnpacksTooLarge, copied, copied_size, longest_shared
 from segment.inputs.parquet.pages import column_size
 
 FOOTER_BLOCK = 1 << 18  # bytes per request while a footer is read
@@ -19,15 +19,8 @@ _REQUEST = 32 << 20  # bytes that are read at once
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value
 
 
-class UnpacksTooLarge(ValueError):
-    """Rows unpack to more bytes than may be held."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__(f"it unpacks to more than {most} bytes, of which its footer does not tell")
-
-
 class _ShareLarge(ValueError):
-    """Rows may share values so large that only few of them may be read at once."""
+    """Rows may share values so large that only few of them may be read at once; none if lists of them do."""
 
     def __init__(self, rows: int) -> None:
         super().__init__("rows share large values")
@@ -43,11 +36,12 @@ class _Begun(Exception):  # no error
 
 
 class _Leaf(NamedTuple):
-    """A column of a row group without fields: its path, bytes of each value (0: any), whether rows may share values."""
+    """A column without fields: its path, bytes of each value (0: any), whether it holds texts, and is in lists."""
 
     path: str = ""
     width: int = 0
-    is_shareable: bool = False
+    is_text: bool = False
+    is_repeated: bool = False
 
 
 _ANY = _Leaf()
@@ -67,7 +61,9 @@ class BoundedFile(io.RawIOBase):
         self.most = most
         self._rows: float | None = None  # that are read at once; None while the footer is read
         self._leaves: Mapping[int, _Leaf] = {}  # by their first byte
-        self._is_shared = self._is_tried = False
+        self._shared: Collection[str] = ()
+        self._is_tried = False
+        self.values = 0  # of the longest column that was checked
         self._held: dict[tuple[int, int], bytes | bytearray] = {}
         self._size = source.seek(0, os.SEEK_END)
 
@@ -77,16 +73,16 @@ class BoundedFile(io.RawIOBase):
         return pq.ParquetFile(self, pre_buffer=False, page_checksum_verification=True, **options)
 
     def at_once(
-        self, rows: float | None, leaves: Mapping[int, _Leaf] | None = None, *, is_shared: bool = False
+        self, rows: float | None, leaves: Mapping[int, _Leaf] | None = None, shared: Collection[str] = ()
     ) -> None:
         """Check the columns that are read from now on for batches of so many rows; None checks nothing.
 
         Args:
             rows: of a batch.
             leaves: columns by their first byte.
-            is_shared: rows share values where they may.
+            shared: paths of columns that are read as dictionaries, so that rows share values.
         """
-        self._rows, self._leaves, self._is_shared = rows, leaves or {}, is_shared
+        self._rows, self._leaves, self._shared, self.values = rows, leaves or {}, shared, 0
         if rows is None:
             self._held.clear()
 
@@ -158,9 +154,13 @@ class BoundedFile(io.RawIOBase):
         found = column_size(column, leaf.width)
         if found.unpacked > self.most:
             raise UnpacksTooLarge(self.most)
+        self.values = max(self.values, found.values)
         fitting = max(1, _BATCH_BYTES // max(1, found.largest))
-        most = found.shared if self._is_shared and leaf.is_shareable else found.most
-        if most > self.most and rows > fitting:
+        if (found.shared if leaf.path in self._shared else found.most) <= self.most:
+            return
+        if leaf.is_text and leaf.is_repeated:
+            raise _ShareLarge(0)
+        if rows > fitting:
             raise _ShareLarge(fitting)
 
 
@@ -175,10 +175,10 @@ def _leaves(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequ
         kind = opened.schema.column(number)
         if not is_within(kind.path, columns) or (start := file.place_of(opened, group, number)) is None:
             continue
-        is_text = kind.physical_type == "BYTE_ARRAY" and not kind.max_repetition_level
+        is_text, is_repeated = kind.physical_type == "BYTE_ARRAY", kind.max_repetition_level > 0
         width = _WIDTHS.get(kind.physical_type, max(0, kind.length or 0))
         # A damaged file may have two columns in one place.
-        leaves[start] = _Leaf() if start in leaves else _Leaf(kind.path, width, is_text)
+        leaves[start] = _Leaf() if start in leaves else _Leaf(kind.path, width, is_text, is_repeated)
     return leaves
 
 
@@ -214,9 +214,40 @@ def read_batches(
                     yield batch
                 return
             except _ShareLarge as error:  # before the first batch, for which all columns are read
-                rows = error.rows
+                if error.rows:
+                    rows = error.rows
+                elif _lists_share_little(opened, file, group, columns, leaves):
+                    leaves = {start: leaf._replace(is_repeated=False) for start, leaf in leaves.items()}
+                else:
+                    break
+        for batch in _shared_batches(opened, file, group, columns, leaves, rows):
+            yield from copied(batch, opened.schema_arrow, file.most)
     finally:
         file.at_once(None)
+
+
+def _lists_share_little(
+    opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str], leaves: Mapping[int, _Leaf]
+) -> bool:
+    """Whether the texts that lists share are so short that all rows may have copies, as those of most plans are."""
+    first = next(_shared_batches(opened, file, group, columns, leaves, 1), None)
+    largest = 4 * sum(map(longest_shared, first.columns)) if first else 0  # with what they hold beside texts
+    return largest * file.values <= file.most
+
+
+def _shared_batches(
+    opened: pq.ParquetFile,
+    file: BoundedFile,
+    group: int,
+    columns: Sequence[str],
+    leaves: Mapping[int, _Leaf],
+    rows: int,
+) -> Iterator[pa.RecordBatch]:
+    """Yield rows of a row group whose lists share texts, as dictionaries."""
+    names = [leaf.path for leaf in leaves.values() if leaf.is_text and leaf.is_repeated]
+    sharing = file.opened(metadata=opened.metadata, read_dictionary=names)
+    file.at_once(rows, leaves, names)
+    yield from sharing.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False)
 
 
 def read_row_group(
@@ -242,9 +273,9 @@ def read_row_group(
     try:
         return _joined(opened, file, group, columns)  # which is slower
     except UnpacksTooLarge:
-        names = [leaf.path for leaf in leaves.values() if leaf.is_shareable]
+        names = [leaf.path for leaf in leaves.values() if leaf.is_text and not leaf.is_repeated]
         table = _as_dictionaries(opened, file, group, columns, names)
-    if table is None or sum(_copied_size(table[name], name, shared) for name in table.column_names) > file.most:
+    if table is None or sum(copied_size(table[name], name, shared) for name in table.column_names) > file.most:
         raise UnpacksTooLarge(file.most)
     return table
 
@@ -252,7 +283,7 @@ def read_row_group(
 def _as_dictionaries(
     opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str], names: Sequence[str]
 ) -> pa.Table | None:
-    file.at_once(math.inf, _leaves(opened, file, group, columns), is_shared=True)
+    file.at_once(math.inf, _leaves(opened, file, group, columns), names)
     try:
         sharing = file.opened(metadata=opened.metadata, read_dictionary=names)
         return _table(sharing, group, columns)
@@ -275,15 +306,3 @@ def _joined(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequ
         if size > file.most:
             raise UnpacksTooLarge(file.most)
     return pa.Table.from_batches(held)
-
-
-def _copied_size(values: pa.ChunkedArray | pa.Array, path: str, shared: Collection[str]) -> int:
-    """Return the bytes of values if each row has its own copy, but for columns that are `shared`."""
-    if isinstance(values, pa.ChunkedArray):
-        return sum(_copied_size(chunk, path, shared) for chunk in values.chunks)
-    if pa.types.is_struct(values.type):
-        fields = zip(values.type, values.flatten(), strict=True)
-        return sum(_copied_size(inner, f"{path}.{field.name}", shared) for field, inner in fields)
-    if not pa.types.is_dictionary(values.type) or path in shared:
-        return int(values.nbytes)
-    return int(pc.sum(pc.binary_length(values.dictionary).take(values.indices)).as_py() or 0)

@@ -64,12 +64,14 @@ class ColumnSize:
         most: the same, if every row has the largest value that its page can hold.
         shared: the same, if rows share the values of the dictionary instead of having each its own copy.
         largest: bytes of the largest value that rows can share; 0 if they share none.
+        values: of all pages, in lists each by itself.
     """
 
     unpacked: int = 0
     most: int = 0
     shared: int = 0
     largest: int = 0
+    values: int = 0
 
 
 def column_size(data: bytes | bytearray, width: int = 0) -> ColumnSize:
@@ -91,6 +93,7 @@ def column_size(data: bytes | bytearray, width: int = 0) -> ColumnSize:
         largest = max(continued, dictionary if page.encoding in _SHARING else 0)
         largest = min(largest, width or largest)
         found.largest = max(found.largest, largest)
+        found.values += page.values
         found.unpacked += own
         found.most += max(own, page.values * largest)
         found.shared += max(own, page.values * min(largest, continued))
