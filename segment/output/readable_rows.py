@@ -53,9 +53,15 @@ def _check_numbers(values: pa.ChunkedArray, name: str) -> None:
 
 
 def _check_status(table: pa.Table) -> None:
-    """Refuse images that were segmented and have no mask or counts, and counts of others."""
-    is_ok = pc.equal(table["status"], "ok")
-    for name in {"mask", "confusion"} & {*table.column_names}:
+    """Refuse images that were segmented and have no mask or counts, and what others cannot have."""
+    is_ok, names = pc.equal(table["status"], "ok"), {*table.column_names}
+    if not pc.all(pc.is_in(table["status"], pa.array(["ok", "error"])), min_count=0).as_py():
+        raise ValueError("an unknown status")
+    if "error" in names and pc.any(pc.equal(is_ok, pc.is_valid(table["error"]))).as_py():
+        raise ValueError("error and status contradict each other")
+    if any(pc.any(pc.and_not(pc.is_valid(table[name]), is_ok)).as_py() for name in {"miou", "pixel_accuracy"} & names):
+        raise ValueError("a score of an image that was not segmented")
+    for name in {"mask", "confusion"} & names:
         held = pc.is_valid(table[name])
         wrong = pc.xor(is_ok, held) if name == "confusion" else pc.and_not(is_ok, held)
         if pc.any(wrong).as_py():
@@ -89,6 +95,10 @@ def _check_lists(table: pa.Table, name: str) -> None:
     lengths = [pc.list_value_length(values) for values in lists]
     if any(not length.equals(lengths[0]) for length in lengths):
         raise ValueError(f"{name} has lists of several lengths")
+    if any(
+        pc.any(pc.less(values.flatten(), 0)).as_py() for values in lists[1:]
+    ):  # of classes and cells: `check_indices`
+        raise ValueError(f"{name} has counts below 0")
 
 
 def column_of(table: pa.Table, name: str) -> pa.ChunkedArray:

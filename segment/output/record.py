@@ -62,6 +62,7 @@ class _Proof(_Shape):
 class _Job(_Shape):
     max_error_rate: float
     label_remap: dict[str, Any] | None = None
+    weights: str | None = None
 
 
 class _Record(_Shape):

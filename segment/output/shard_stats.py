@@ -103,7 +103,10 @@ def fold(table: pa.Table, classes: int) -> ShardStats:
     counts = np.zeros((classes + 1) * classes, dtype=np.int64)
     confusion = table["confusion"].combine_chunks()
     cells = confusion.field("cell").flatten().to_numpy().view(np.uint32)  # of which one below 0 is out of bounds, too
-    np.add.at(counts, cells, confusion.field("count").flatten().to_numpy())
+    pixels = confusion.field("count").flatten().to_numpy()
+    if pixels.min(initial=0) < 0:
+        raise ValueError("counts below 0")
+    np.add.at(counts, cells, pixels)
     mious = table["miou"].drop_null().to_numpy()
     return ShardStats(
         Confusion(counts.reshape(classes + 1, classes)),
@@ -158,6 +161,6 @@ def read_stats(data: bytes) -> ShardStats:
     counts = checked_counts(np.array(table["confusion"].to_pylist(), dtype=np.int64))
     images, errors, scored = (int(first[name]) for name in ("images", "errors", "scored"))
     mious = float(first["image_miou_sum"])
-    if not (0 <= errors <= images and 0 <= scored <= images and 0 <= mious <= scored):
+    if counts.min() < 0 or not (0 <= errors <= images and 0 <= scored <= images and 0 <= mious <= scored):
         raise ValueError("impossible numbers of images")
     return ShardStats(Confusion(counts), images, errors, scored, mious)

@@ -48,8 +48,18 @@ def without(column: str) -> Callable[[Rows], None]:
     return lambda rows: rows[1].update({column: None})
 
 
-def number(column: str, value: float) -> Callable[[Rows], None]:
+def set_to(column: str, value: object) -> Callable[[Rows], None]:
     return lambda rows: rows[0].update({column: value})
+
+
+def not_segmented_but_scored(rows: Rows) -> None:
+    rows[0] |= {"status": "error", "error": "undecodable: x", "mask": None, "confusion": None}
+
+
+def below_0(rows: Rows) -> None:
+    """The sum of the counts stays."""
+    counts = rows[0]["confusion"]["count"]
+    counts[0], counts[1] = counts[0] + counts[1] + 5, -5
 
 
 def not_segmented(rows: Rows) -> None:
@@ -107,16 +117,20 @@ ROWS = {
     "counts of an image that was not": not_segmented,
     "an index below 0": index,
     "an index beyond the part": beyond,
-    "an endless mIoU": number("miou", float("inf")),
-    "an mIoU that is no number": number("miou", float("nan")),
-    "an accuracy above 1": number("pixel_accuracy", 1.1),
-    "a confidence below 0": number("mean_confidence", -0.5),
+    "an endless mIoU": set_to("miou", float("inf")),
+    "an mIoU that is no number": set_to("miou", float("nan")),
+    "an accuracy above 1": set_to("pixel_accuracy", 1.1),
+    "a confidence below 0": set_to("mean_confidence", -0.5),
     "another shard": shard,
     "a cell beyond the classes": give_in("confusion", "cell", [70_000, 1]),
     "a cell below 0": give_in("confusion", "cell", [-1, 1]),
     "more cells than counts": give_in("confusion", "cell", list(range(9))),
     "a missing count": give_in("confusion", "count", [None, 7]),
     "no counts in counts": give_in("confusion", "count", None),
+    "a count below 0": below_0,
+    "an unknown status": set_to("status", "x"),
+    "an error of an image that was segmented": set_to("error", "undecodable: x"),
+    "a score of an image that was not segmented": not_segmented_but_scored,
     "a class of a boundary beyond all": boundary_class,
     "more classes of a boundary than counts": give_in("boundary", "class_id", list(range(9))),
     "confidence of fewer classes": fewer_classes,
