@@ -15,7 +15,7 @@ from segment.store.bounds import MOST_BYTES, READ_SECONDS, Bounds
 from segment.store.entries import Entries, Entry
 from segment.store.filesystems import CorruptUpload, entry_of, open_filesystem, put, put_file
 from segment.store.listing import list_entries
-from segment.store.local_files import entry_of_local, open_local, read_given, read_local, write_local
+from segment.store.local_files import NoNewFolders, entry_of_local, open_local, read_given, read_local, write_local
 from segment.store.names import shown
 from segment.store.object_reads import get, ignores_ranges
 from segment.store.ranges import RangeReader
@@ -296,14 +296,13 @@ def _regular(entries: Entries, *, irregular: bool) -> Entries:
 
 
 def _write_local(url: str, data: bytes | Path, *, exclusive: bool = False) -> None:
-    """Write a local file. Raises StoreError: its folder cannot be made, or a file that it needs is gone."""
+    """Write a local file. Raises StoreError: its folder cannot be made, or it, or a file that is needed, is gone."""
     path = Path(url.removeprefix("file://"))
     try:
         write_local(path, data, exclusive=exclusive)
-    except FileNotFoundError as error:
+    except NoNewFolders as error:
         above = next(folder for folder in path.parents if folder.exists())
-        if above == path.parent:  # the file to copy, or the unfinished one, which other runs may take for abandoned
-            raise StoreError(error_message("write", url, error)) from error
-        # permissions and full disks are other errors: /proc and its like are left
         where = f"{shown(str(above))} is of a file system that takes no new folders"
         raise StoreError(f"could not write {shown(url)}: its folder cannot be created: {where}") from error
+    except FileNotFoundError as error:  # the file to copy, or the unfinished one, which others may take for abandoned
+        raise StoreError(error_message("write", url, error)) from error

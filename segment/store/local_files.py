@@ -29,6 +29,10 @@ _MOST_AGAIN = 10_000  # entries that come again by links of links, or so many ti
 _TIMES_AGAIN = 8
 
 
+class NoNewFolders(FileNotFoundError):
+    """A folder cannot be made, though nothing forbids it: /proc and its like take none."""
+
+
 def local_etag(status: os.stat_result) -> str:
     """Return the etag of a local file: its time of modification."""
     return f"mtime-{status.st_mtime:.6f}"
@@ -253,7 +257,7 @@ def _new_file(path: Path) -> BinaryIO:
                     raise NotADirectoryError(errno.ENOTDIR, "it is no folder", str(folder)) from None
                 continue
             return path.open("wb")
-    raise FileNotFoundError(errno.ENOENT, "the folder cannot be made", str(folder))
+    raise NoNewFolders(errno.ENOENT, "the folder cannot be made", str(folder))
 
 
 def _locked_file(path: Path) -> BinaryIO:

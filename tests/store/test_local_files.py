@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,11 @@ def test_a_file_that_is_gone_is_named_and_its_folder_is_not_blamed(
     with pytest.raises(StoreError, match=r"could not write .*\.tmp-") as caught:
         write(Store(), url, b"x")
     assert "folder" not in str(caught.value)
+
+    monkeypatch.setattr(local_files.os, "fsync", lambda file: shutil.rmtree(tmp_path / "out"))
+    with pytest.raises(StoreError, match="could not write") as caught:
+        write(Store(), url, b"x")
+    assert "cannot be created" not in str(caught.value)
 
 
 @pytest.mark.parametrize("write", [Store.write, Store.write_if_absent])

@@ -177,7 +177,7 @@ def _checkpoint_files(url: str, store: Store) -> Iterator[dict[str, Any]]:
     file = BoundedFile(BytesIO(store.read(url)), _MOST_CHECKPOINT)
     opened = file.opened()
     for group in range(opened.metadata.num_row_groups):
-        table = read_row_group(opened, file, group, opened.schema_arrow.names)
+        table = read_row_group(opened, file, group, ["add.path", "add.deletionVector", "sidecar"])  # not statistics
         if "sidecar" in table.column_names and table["sidecar"].null_count < len(table):
             raise ValueError("a checkpoint with sidecar files")
         for batch in table.select(["add"]).to_batches(_ROWS):
