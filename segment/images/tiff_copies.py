@@ -17,7 +17,9 @@ def segments_to_copy(data: bytes) -> TiffSegments | None:
     tiles without compression of no multiple of 1,024 bytes, and sparse files; seen in 5.0. Pillow takes the bytes of
     some numbers in the wrong order; seen in 13.0.
 
-    Raises SampleError: `too_much_work`, before anything else reads the file.
+    Raises:
+        SampleError: `too_much_work`, before anything else reads the file.
+        TiffError: its tiles are too large, and far larger than its page.
     """
     if image_format(data) != "TIFF":
         return None
@@ -26,4 +28,7 @@ def segments_to_copy(data: bytes) -> TiffSegments | None:
         segments = TiffSegments(TiffPage(io.BytesIO(data)))
     except TiffError:
         return None  # the decoder says what is wrong
-    return segments if segments.is_unreadable else None
+    if not segments.is_unreadable:
+        return None
+    segments.check_size(by_window=False)
+    return segments

@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 import cv2
 import imagecodecs
 import numpy as np
+from numpy.typing import NDArray
 
-from segment.images.tiff_tags import TiffPage
+from segment.images.tiff_tags import TiffError, TiffPage
+from segment.images.tiff_unpacking import DAMAGED
 
 FAX = (2, 3, 4)  # compressions: runs of rows, group 3, group 4
 _FILL_ORDER = 266  # a tag; 2 if the first bit of a byte is the lowest
@@ -15,26 +17,28 @@ _END_OF_LINE = b"\0\1"
 _BEHIND = tuple(code * 16 + (_END_OF_LINE + code * 8) * 8 for code in (b"\xff", b"\x55"))
 
 
-def is_cut_fax(page: TiffPage, segment: bytes, file_of: Callable[[Sequence[bytes]], bytes]) -> bool:
-    """Return whether rows are missing at the end: then the pixels change with what follows the bytes of the segment.
+def check_fax(page: TiffPage, segments: Sequence[bytes], file_of: Callable[[Sequence[bytes]], bytes]) -> None:
+    """Refuse strips or tiles of which rows are missing: then the pixels change with what follows their bytes.
 
     Args:
-        page: that holds the segment.
-        segment: a strip or tile as it is stored.
-        file_of: from one to a TIFF of it alone.
+        page: that holds them.
+        segments: as they are stored.
+        file_of: from such segments to a TIFF of them.
 
-    Raises TiffError: the page is damaged.
+    Raises TiffError: rows are missing, be they cut off or lost by damaged codes; or the page is damaged.
     """
     is_reversed = page.number(_FILL_ORDER, 1) == 2
-    behind = [imagecodecs.bitorder_decode(codes) if is_reversed else codes for codes in _BEHIND]
-    alone = _pixels(file_of([segment]))
-    return any(_pixels(file_of([segment + codes])) != alone for codes in behind)
+    alone = _pixels(file_of(segments))
+    for codes in _BEHIND:
+        behind = imagecodecs.bitorder_decode(codes) if is_reversed else codes
+        if not np.array_equal(_pixels(file_of([segment + behind for segment in segments])), alone):
+            raise TiffError(f"{DAMAGED}: it holds fewer rows than its size needs, or damaged codes")
 
 
-def _pixels(data: bytes) -> bytes:
-    """Return the pixels of a TIFF; nothing of one that OpenCV refuses, which tells for itself."""
+def _pixels(data: bytes) -> NDArray[np.uint8]:
+    """Return the pixels of a TIFF; none of one that OpenCV refuses, which tells for itself."""
     try:
         found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     except cv2.error:
         found = None
-    return b"" if found is None else found.tobytes()
+    return np.empty(0, np.uint8) if found is None else np.asarray(found, np.uint8)

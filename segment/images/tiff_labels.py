@@ -66,10 +66,10 @@ class TiffLabel:
         with told_as("label_undecodable"):
             segments = TiffSegments(page)
             header, orientation, remarks = self._checked(segments, size, image_orientation)
+            self._windows = TiffWindows(page, segments, orientation, self._decode)
         self.remarks = remarks + (("label_frames",) if page.has_more else ())
         self.remarks += ("label_sparse",) if segments.is_sparse else ()
         self.remarks += turning_remarks(orientation, image_orientation)
-        self._windows = TiffWindows(page, segments, orientation, self._decode)
         if header.mode == "P" and not decoder.reads_colours:
             self._find_table()
 

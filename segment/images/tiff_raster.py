@@ -99,11 +99,14 @@ class TiffWindows:
 
     Attributes:
         height, width: upright, in pixels.
+
+    Raises TiffError: a segment is too large to be read by itself.
     """
 
     def __init__(
         self, page: TiffPage, segments: TiffSegments, orientation: int, decode: Callable[[bytes], NDArray[np.uint8]]
     ) -> None:
+        segments.check_size(by_window=True)
         self._segments, self._orientation, self._decode = segments, orientation, decode
         self.height, self.width = (page.width, page.height) if orientation >= 5 else (page.height, page.width)
         self._held: dict[tuple[int, int], NDArray[np.uint8]] = {}
@@ -163,10 +166,10 @@ class TiffRaster:
         with told_as("undecodable"):
             segments = TiffSegments(page)
             self.orientation, remarks = reader.check(page, segments, max_pixels)
+            self._windows = TiffWindows(page, segments, self.orientation, self._decode)
         self.georeference, more = _placed(page, self.orientation)
         self.remarks = remarks + more + (("image_frames",) if page.has_more else ())
         self.remarks += ("image_sparse",) if segments.is_sparse else ()
-        self._windows = TiffWindows(page, segments, self.orientation, self._decode)
         self.height, self.width = self._windows.height, self._windows.width
 
     def _decode(self, excerpt: bytes) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.images.tiff_fax import FAX, is_cut_fax
+from segment.images.tiff_fax import FAX, check_fax
 from segment.images.tiff_tags import LONG, SHORT, Field, TiffError, TiffPage, encode_directory, file_header
 from segment.images.tiff_unpacking import (
     DAMAGED,
@@ -23,7 +23,9 @@ from segment.images.tiff_unpacking import (
     PACKBITS,
     PREDICTED_BITS,
     UNPACKERS,
+    Unpacker,
     blank_samples,
+    check_packed,
     interleaved,
     is_whole_jpeg,
     plain_samples,
@@ -41,8 +43,9 @@ _TURNING = (274, 700)  # orientation: a tag, or within XMP
 _OLD_JPEG, _YCBCR = 6, 6  # a compression; a photometric interpretation
 _OFFSETS = {3: "u2", 4: "u4", 16: "u8"}
 
-_MOST_PIXELS = 1 << 25  # of a segment: more would not be read by window
+_MOST_PIXELS = 1 << 25  # of a segment that is read by window
 _MOST_SEGMENTS = 1 << 24
+_TILE_STEP = 16  # sides of tiles are multiples of it
 _MOST_BYTES = 1 << 28  # of a segment in all planes, unpacked
 RUN_BYTES = 1 << 26  # of the segments that are cut out at once, unpacked
 _CHOPPED = 1 << 20  # bytes of the strips into which a larger one is cut, if it is not compressed
@@ -105,13 +108,18 @@ class TiffSegments:
         if self._starts[: len(self._sizes)][self._sizes[: len(self._starts)] == 0].any():
             raise TiffError("a strip or tile begins somewhere and has no bytes")
         self.is_sparse = not self._sizes.all()
-        if self.segment_height * self.segment_width > _MOST_PIXELS or self._bytes > _MOST_BYTES:
+        if min(len(self._starts), len(self._sizes)) < self._number:
+            raise TiffError("it lists fewer strips or tiles than its size needs")
+
+    def check_size(self, *, by_window: bool) -> None:
+        """Refuse too large segments. Of a file that is read as a whole they may be as large as its page."""
+        beyond = max(self.segment_height - self._page.height, self.segment_width - self._page.width)
+        is_large = self.segment_height * self.segment_width > _MOST_PIXELS or self._bytes > _MOST_BYTES
+        if is_large and (by_window or beyond >= _TILE_STEP):
             raise TiffError(
                 f"its {'tiles' if self.is_tiled else 'strips'} are of {self.segment_width}x{self.segment_height} "
                 "pixels, too large to be read one by one: write it with tiles of 256 or 512 pixels"
             )
-        if min(len(self._starts), len(self._sizes)) < self._number:
-            raise TiffError("it lists fewer strips or tiles than its size needs")
 
     @property
     def _is_swapped(self) -> bool:
@@ -201,9 +209,13 @@ class TiffSegments:
         if not self.is_tiled or self._unpacker:
             height = min(height, self._page.height - run.row * self.segment_height)
             width = min(width, self._page.width - run.column * self.segment_width)
-        segments = [self._excerpted(data, self._rows(number)) for data, number in zip(stored, numbers, strict=True)]
-        if self._unpacker is None:
-            return self._file_of(height, width, segments, as_tiles=self.is_tiled)
+        if (unpack := self._unpacker) is None:
+            file_of = partial(self._file_of, height, width, as_tiles=self.is_tiled)
+            check_packed(stored, self.compression)
+            if self.compression in FAX:
+                check_fax(self._page, stored, file_of)
+            return file_of(stored)
+        segments = [self._unpacked(unpack, data, int(n)) for data, n in zip(stored, numbers, strict=True)]
         if self.is_tiled:
             shape = (self._planes, run.rows, run.columns, self.segment_height, self._row_bytes)
             segments = strips_of_tiles(segments, shape, height, self._bytes_of(width))
@@ -223,7 +235,7 @@ class TiffSegments:
     def stored(self) -> Iterator[bytes]:
         """Yield all segments as they are stored, nothing of one that is not: of a small file they may be gigabytes."""
         for start, size in zip(self._starts[: self._number], self._sizes[: self._number], strict=True):
-            yield self._page.file.read(int(start), int(start + size))
+            yield self._page.file.read(int(start), int(start) + int(size))
 
     @property
     def is_unreadable(self) -> bool:
@@ -281,28 +293,16 @@ class TiffSegments:
                 tag = self._page.tags[number]
                 yield Field(number, tag.kind, self._page.file.encoded(tag, "<" if self._unpacker else None))
 
-    def _rows(self, number: int) -> int:
-        """Return the rows of a segment: of a tile all, of the last strip those that are left."""
-        if self.is_tiled:
-            return self.segment_height
-        return min(self.segment_height, self._page.height - int(number) % self.down * self.segment_height)
-
-    def _excerpted(self, segment: bytes, rows: int) -> bytes:
-        """Return a segment as an excerpt holds it: without compression if that is unpacked; one not stored as blank."""
+    def _unpacked(self, unpack: Unpacker, segment: bytes, number: int) -> bytes:
+        """Return the samples of a segment; one that is not stored as blank."""
+        rows = self.segment_height
+        if not self.is_tiled:  # the last strip has those that are left
+            rows = min(rows, self._page.height - number % self.down * rows)
         wanted = rows * self._row_bytes
-        if self._unpacker is None:
-            if not segment:
-                raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
-            if self.compression == JPEG and not is_whole_jpeg(segment):
-                raise TiffError(f"{DAMAGED}: its JPEG has no end")
-            file_of = partial(self._file_of, rows, self.segment_width)
-            if self.compression in FAX and is_cut_fax(self._page, segment, file_of):
-                raise TiffError(f"{DAMAGED}: it holds fewer rows than its size needs")
-            return segment
         if not segment:
             return blank_samples(self._page, self.bits, wanted)
         most = self._most_rows if self._most_rows * self._row_bytes <= _MOST_BYTES else self.segment_height
-        data = self._unpacker(segment, most, self.segment_width, self._samples, self.bits)
+        data = unpack(segment, most, self.segment_width, self._samples, self.bits)
         # some programs fill the last strip, or the only one
         is_whole = len(data) in (wanted, self.segment_height * self._row_bytes, most * self._row_bytes)
         if len(data) < wanted or (self.compression == LZW and not is_whole):  # which has no checksum

@@ -29,6 +29,7 @@ MOST_ENTRIES = 4096  # of a directory
 _MOST_TOTAL = 1 << 16  # entries of all directories that are examined
 _MOST_BYTES = 1 << 28  # of the values of a tag
 _MOST_NUMBERS = 1 << 20  # of a tag whose values are read one by one
+_MOST_ROWS = (1 << 32) - 1  # and columns: what a TIFF can say that is no BigTIFF
 MOST_PAGES = 1000  # that are examined
 
 
@@ -256,6 +257,8 @@ class TiffPage:
         self.height, self.width = self.number(_HEIGHT, 0), self.number(_WIDTH, 0)
         if min(self.height, self.width) < 1:
             raise TiffError("it has no height or no width")
+        if max(self.height, self.width) > _MOST_ROWS:
+            raise TiffError("it has more rows or columns than any image has")
         self.has_more = False
         with suppress(TiffError):  # what is behind the first page is not read
             self.has_more = any(not self.file.whole_number(tags, _SUBFILE, 0) & _SECONDARY for tags in pages)

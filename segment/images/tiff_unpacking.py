@@ -7,6 +7,7 @@ tiles without a word; and tiles without compression, of which it refuses some si
 import io
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeAlias
 
 import imagecodecs
 import numpy as np
@@ -20,12 +21,16 @@ LEFT_TO_US = (LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD, WEBP)  # compress
 OF_FLOATS = 3  # a predictor; 2 is of whole numbers
 PREDICTED_BITS = {2: (8, 16, 32), OF_FLOATS: (32,)}  # of samples, by predictor
 _NO_DATA = 42113  # a tag of GDAL's: a number as text
-_ZSTD_ZEROS = 8  # with which a frame may end: two of a block, of a checksum four
+_ZSTD_FRAME = b"\x28\xb5\x2f\xfd"  # as which it begins
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"  # markers
 DAMAGED = "a strip or tile is damaged"
 
+# From the bytes of a segment, its greatest number of rows, its width, samples a pixel and bits a sample to its pixels'
+# bytes. They never return more than these and one, whatever the bytes unpack to, and raise TiffError.
+Unpacker: TypeAlias = Callable[[bytes, int, int, int, int], bytes]
 
-def _packed_by(decode: Callable[..., bytes | bytearray]) -> Callable[[bytes, int, int, int, int], bytes]:
+
+def _packed_by(decode: Callable[..., bytes | bytearray]) -> Unpacker:
     def unpack(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
         try:
             return bytes(decode(data, out=rows * -(-width * samples * bits // 8)))
@@ -48,12 +53,26 @@ def _packbits(data: bytes, rows: int, width: int, samples: int, bits: int) -> by
 
 
 def _zstd(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
-    """Leave out zeros behind the frame, which may itself end with some; of a frame that is cut no end is one."""
-    least, unpack = len(data.rstrip(b"\0")), _packed_by(imagecodecs.zstd_decode)
-    for end in range(least, min(least + _ZSTD_ZEROS, len(data))):
-        with suppress(TiffError):
-            return unpack(data[:end], rows, width, samples, bits)
-    return unpack(data, rows, width, samples, bits)
+    """Leave out the zeros that some writers fill strips with; frames may themselves end with zeros."""
+    end = 0
+    while data.startswith(_ZSTD_FRAME, end):
+        end = _zstd_end(data, end)
+    if any(data[end:]):
+        raise TiffError(DAMAGED)
+    return _packed_by(imagecodecs.zstd_decode)(data[:end], rows, width, samples, bits)
+
+
+def _zstd_end(data: bytes, start: int) -> int:
+    """Return the byte behind a frame (RFC 8878, 3.1.1), which may be beyond the data, if it is cut."""
+    flags = int.from_bytes(data[start + 4 : start + 5], "little")
+    is_single, has_checksum = flags >> 5 & 1, flags >> 2 & 1  # a single segment has no byte for the window
+    at = start + 6 - is_single + (0, 1, 2, 4)[flags & 3] + (is_single, 2, 4, 8)[flags >> 6]  # dictionary; size
+    is_last = 0
+    while not is_last and at < len(data):
+        header = int.from_bytes(data[at : at + 3], "little")
+        is_last, is_repeated = header & 1, header >> 1 & 3 == 1  # one byte is stored
+        at += 3 + (1 if is_repeated else header >> 3)
+    return at + 4 * has_checksum
 
 
 def _lzw(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
@@ -75,9 +94,7 @@ def _webp(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
     raise TiffError(f"{DAMAGED}: it is not of the size that its page tells")
 
 
-# By compression: from the bytes of a segment, its greatest number of rows, its width, samples a pixel and bits a sample
-# to its pixels' bytes. They never return more than these and one, whatever the bytes unpack to, and raise TiffError.
-UNPACKERS: dict[int, Callable[[bytes, int, int, int, int], bytes]] = {
+UNPACKERS: dict[int, Unpacker] = {  # by compression
     NONE: lambda data, *_: data,
     PACKBITS: _packbits,
     LZW: _lzw,
@@ -96,6 +113,14 @@ def is_whole_jpeg(segment: bytes) -> bool:
     """
     end = segment.rfind(_JPEG_END)
     return not segment or (end >= 0 and segment.find(_JPEG_SCAN, end) < 0)
+
+
+def check_packed(segments: Sequence[bytes], compression: int) -> None:
+    """Refuse segments of which a decoder would make up pixels. Raises TiffError."""
+    if not all(segments):
+        raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
+    if compression == JPEG and not all(map(is_whole_jpeg, segments)):
+        raise TiffError(f"{DAMAGED}: its JPEG has no end")
 
 
 def blank_samples(page: TiffPage, bits: int, size: int) -> bytes:

@@ -2,9 +2,11 @@
 
 import io
 import struct
+import warnings
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -12,7 +14,7 @@ from segment.errors import SampleError
 from segment.images.bands import decode_image
 from segment.images.codec import decode_picture
 from segment.images.label_images import read_label
-from segment.images.tiff_tags import TiffPage
+from segment.images.tiff_tags import Field, TiffPage, encode_directory, file_header
 from segment.images.tiff_unpacking import is_whole_jpeg
 from segment.models.card_input import Input
 
@@ -25,21 +27,21 @@ def picture(*shape: int) -> NDArray[np.uint8]:
     return np.random.default_rng(5).integers(0, 9, (96, 128, *shape)).astype(np.uint8)
 
 
-def tiff(pixels: NDArray[np.uint8], compression: str) -> bytes:
+def tiff(pixels: NDArray[np.uint8], compression: str, rows: int = ROWS) -> bytes:
+    """Of strips of so many rows."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "TIFF", compression=compression, tiffinfo={278: ROWS})
+    Image.fromarray(pixels).save(buffer, "TIFF", compression=compression, tiffinfo={278: rows})
     return buffer.getvalue()
 
 
-def with_shorter_strip(data: bytes, by: int) -> bytes:
-    """The second strip declared so many bytes shorter."""
+def with_shorter_strip(data: bytes, by: int, number: int = 1) -> bytes:
+    """A strip, as a rule the second, declared so many bytes shorter."""
     page = TiffPage(io.BytesIO(data))
-    sizes = page.file.numbers(page.tags[STRIP_SIZES])
-    kind = {3: "H", 4: "I"}[page.tags[STRIP_SIZES].kind]
-    stored = struct.pack(f"<{len(sizes)}{kind}", *sizes)
-    assert data.count(stored) == 1
-    shorter = [size - by * (number == 1) for number, size in enumerate(sizes)]
-    return data.replace(stored, struct.pack(f"<{len(sizes)}{kind}", *shorter))
+    sizes = page.tags[STRIP_SIZES]
+    width = sizes.size // sizes.count
+    at = sizes.at + number * width
+    size = int(page.file.numbers(sizes)[number]) - by
+    return data[:at] + size.to_bytes(width, "little") + data[at + width :]
 
 
 @pytest.mark.parametrize("shape", [(), (3,)], ids=["grey", "colours"])
@@ -65,6 +67,46 @@ def test_bands_of_which_a_strip_is_cut_are_refused(compression: str) -> None:
     assert decode_image(data, BANDS, 10**6).pixels.shape == (96, 128, 2)
     with pytest.raises(SampleError, match="undecodable"):
         decode_image(with_shorter_strip(data, 200), BANDS, 10**6)
+
+
+@pytest.mark.parametrize("compression", ["packbits", "tiff_lzw", "tiff_adobe_deflate", "zstd"])
+def test_one_strip_of_any_size_is_read_and_refused_if_it_is_cut(compression: str) -> None:
+    """Larger than a strip may be that is read by window."""
+    pixels = np.zeros((4100, 8200), np.uint8)
+    pixels[::7, ::9] = 200
+    data = tiff(pixels, compression, len(pixels))
+    band = BANDS.model_copy(update={"bands": (1,)})
+    assert pixels.size > 1 << 25
+    assert (decode_picture(data, 10**8).pixels[..., 0] == pixels).all()
+    assert (decode_image(data, band, 10**8).pixels[..., 0] == pixels).all()
+    cut = with_shorter_strip(data, 200, 0)
+    for decode in (decode_picture, lambda data, most: decode_image(data, band, most)):
+        with pytest.raises(SampleError, match="undecodable"):
+            decode(cut, 10**8)
+
+
+def test_tiles_far_larger_than_the_page_are_refused_in_words() -> None:
+    """They are not bounded by the limit of pixels."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, picture(), tile=(64, 64), compression="zstd", photometric="minisblack")
+    data = bytearray(file.getvalue())
+    page = TiffPage(io.BytesIO(data))
+    for number in (322, 323):
+        at, width = page.tags[number].at, page.tags[number].size
+        data[at : at + width] = (1 << 15).to_bytes(width, "little")
+    with pytest.raises(SampleError, match="too large to be read one by one"):
+        decode_picture(bytes(data), 10**6)
+
+
+@pytest.mark.parametrize(("field", "value"), [("place", 1 << 62), ("width", 1 << 40)], ids=["place and size", "width"])
+def test_numbers_beyond_any_file_are_damage(field: str, value: int) -> None:
+    """No overflow, which Python would warn of, and no other error."""
+    numbers = {"width": 8, "place": 8, field: value}
+    page = {256: numbers["width"], 257: 8, 258: 8, 259: 7, 262: 1, 273: numbers["place"], 277: 1, 278: 8}
+    fields = [Field(tag, 16, [held]) for tag, held in {**page, 279: numbers["place"]}.items()]
+    data = file_header(16, big=True) + encode_directory(fields, 16, 0, big=True) + bytes(100)
+    with warnings.catch_warnings(action="error"), pytest.raises(SampleError):
+        decode_picture(data, 10**6)
 
 
 @pytest.mark.parametrize("compression", ["packbits", "tiff_lzw"])
@@ -118,6 +160,19 @@ def test_packed_strips_of_one_value_are_read_filled_or_not(value: int) -> None:
             assert (decode_picture(data, 10**6).pixels == value).all(), (compression, filling)
 
 
+@pytest.mark.parametrize("filling", [b"", bytes(3)])
+def test_zstd_may_end_with_any_number_of_zeros(filling: bytes) -> None:
+    """As it does where it stores bytes that it cannot pack."""
+    pixels = np.random.default_rng(5).integers(1, 256, (ROWS, 128)).astype(np.uint8)
+    pixels[-1, -40:] = 0
+    data = tiff(pixels, "zstd")
+    assert data.count(bytes(40)) == 1
+    filled = with_filled_strips(data, filling)
+    assert (decode_picture(filled, 10**6).pixels == pixels[..., np.newaxis]).all()
+    with pytest.raises(SampleError, match="undecodable"):
+        decode_picture(with_shorter_strip(filled, len(filling) + 20, 0), 10**6)
+
+
 def test_packbits_of_more_pixels_than_its_strips_have_is_damage() -> None:
     data = tiff(picture(), "packbits")
     with pytest.raises(SampleError, match="undecodable"):
@@ -134,68 +189,3 @@ def test_a_jpeg_is_whole_that_has_its_end(filling: bytes) -> None:
         assert is_whole_jpeg(data + filling)
         assert not is_whole_jpeg(data[:-2] + filling)
     assert is_whole_jpeg(b"")
-
-
-def fax(pixels: NDArray[np.bool_], compression: str, **tags: int) -> bytes:
-    """A TIFF of three strips; `t4`: T4Options, `fill_order`: FillOrder."""
-    numbers = {"t4": 292, "fill_order": 266}
-    buffer = io.BytesIO()
-    info = {278: ROWS, **{numbers[name]: value for name, value in tags.items()}}
-    Image.fromarray(pixels).save(buffer, "TIFF", compression=compression, tiffinfo=info)
-    return buffer.getvalue()
-
-
-def drawings() -> dict[str, NDArray[np.bool_]]:
-    down, right = np.mgrid[:96, :128]
-    return {
-        "noise": np.random.default_rng(7).random((96, 128)) < 0.5,
-        "disc": (down - 48) ** 2 + (right - 64) ** 2 < 1500,
-        "white": np.ones((96, 128), np.bool_),
-        "black": np.zeros((96, 128), np.bool_),
-    }
-
-
-FAXES: dict[str, tuple[str, dict[str, int]]] = {
-    "rows": ("tiff_ccitt", {}),
-    "group 3": ("group3", {}),
-    "group 3 in two dimensions": ("group3", {"t4": 1}),
-    "group 3 with filling bits": ("group3", {"t4": 4}),
-    "group 4": ("group4", {}),
-    "group 4, lowest bit first": ("group4", {"fill_order": 2}),
-    "group 3, lowest bit first": ("group3", {"fill_order": 2}),
-}
-
-
-@pytest.mark.parametrize("drawing", drawings())
-@pytest.mark.parametrize("kind", FAXES)
-def test_fax_codes_are_read_and_cut_ones_refused(kind: str, drawing: str) -> None:
-    """Group 4 ends with 3 bytes that no row needs, group 3 may, and strips may be filled; neither is read."""
-    compression, tags = FAXES[kind]
-    pixels = drawings()[drawing]
-    data = fax(pixels, compression, **tags)
-    page = TiffPage(io.BytesIO(data))
-    assert page.numbers(259, 1) == ({"tiff_ccitt": 2, "group3": 3, "group4": 4}[compression],)
-    second = int(page.numbers(STRIP_SIZES, 0)[1])
-    for filling in (
-        b"",
-        b"\0",
-        bytes(50),
-        b"\0\x10\1\0\x10\1\0\x10\1",
-        b"\xff\x55\xaa",
-    ):  # the fourth: six ends of lines
-        filled = with_filled_strips(data, filling)
-        found = decode_picture(filled, 10**6)
-        assert (found.pixels == 255 * pixels[..., np.newaxis]).all()
-        assert found.remarks == ()
-        values, _ = read_label(filled, (96, 128), 1, as_colour=False, allow_lossy=False)
-        assert values.values is not None
-        assert (values.values == pixels).all()
-    if kind.startswith("group 4"):
-        without_end = with_shorter_strip(with_filled_strips(data, b""), 2)
-        assert (decode_picture(without_end, 10**6).pixels == 255 * pixels[..., np.newaxis]).all()
-    for by in {4, 5, second // 2, second - 1} & {*range(4, second)}:
-        cut = with_shorter_strip(with_filled_strips(data, b""), by)
-        with pytest.raises(SampleError, match=r"^undecodable: .* fewer rows"):
-            decode_picture(cut, 10**6)
-        with pytest.raises(SampleError, match="label_undecodable"):
-            read_label(cut, (96, 128), 1, as_colour=False, allow_lossy=False)
