@@ -14,7 +14,7 @@ from segment.images.tiff_segments import Run, TiffSegments
 from segment.images.tiff_tags import TiffError, TiffPage, told_as
 
 LARGE = 1 << 24  # pixels from which on a TIFF is read by window
-_MOST_BYTES = 1 << 28  # of a file that is decoded as a whole
+MOST_BYTES = 1 << 28  # of a file that is decoded as a whole
 _EXCERPT_PIXELS = 1 << 26
 
 
@@ -62,8 +62,8 @@ def open_raster(
 def read_all(file: BinaryIO) -> bytes:
     """Return all of a file that is decoded as a whole. Raises TiffError: it is too large for that."""
     size = file.seek(0, 2)
-    if size > _MOST_BYTES:
-        raise TiffError(f"it has more than {_MOST_BYTES >> 20} MiB, and is no large TIFF that can be read by window")
+    if size > MOST_BYTES:
+        raise TiffError(f"it has more than {MOST_BYTES >> 20} MiB, and is no large TIFF that can be read by window")
     file.seek(0)
     return file.read(size)  # one request of a store
 

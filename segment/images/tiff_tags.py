@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import BinaryIO
 
 import numpy as np
@@ -244,7 +245,6 @@ class TiffPage:
     Attributes:
         tags: by number.
         height, width: as stored, before it is turned upright.
-        has_more: whether further pages show something else, neither overviews nor masks.
 
     Raises:
         TiffError: no TIFF, or a damaged one.
@@ -252,16 +252,20 @@ class TiffPage:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = TiffDirectories(file)
-        pages = self.file.pages()
-        self.tags = next(pages)
+        self._pages = self.file.pages()
+        self.tags = next(self._pages)
         self.height, self.width = self.number(_HEIGHT, 0), self.number(_WIDTH, 0)
         if min(self.height, self.width) < 1:
             raise TiffError("it has no height or no width")
         if max(self.height, self.width) > _MOST_ROWS:
             raise TiffError("it has more rows or columns than any image has")
-        self.has_more = False
+
+    @cached_property
+    def has_more(self) -> bool:
+        """Whether further pages show something else, neither overviews nor masks: they are read when it is asked."""
         with suppress(TiffError):  # what is behind the first page is not read
-            self.has_more = any(not self.file.whole_number(tags, _SUBFILE, 0) & _SECONDARY for tags in pages)
+            return any(not self.file.whole_number(tags, _SUBFILE, 0) & _SECONDARY for tags in self._pages)
+        return False
 
     def number(self, tag: int, default: int) -> int:
         """Return the first value of a tag as a whole number; `default` without such a tag. Raises TiffError."""

@@ -2,6 +2,7 @@
 
 import heapq
 import io
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import BinaryIO, cast
@@ -11,10 +12,12 @@ from segment.images.magic import image_format
 from segment.inputs.lookup import in_threads
 from segment.inputs.parts import Part, Sample, Span
 from segment.store.client import Store
-from segment.store.names import shown
+from segment.store.names import IMAGE_SUFFIXES, shown
 from segment.store.ranges import RangeReader
 
 LARGE_BYTES = 64 << 20  # of a file from which on a TIFF is not read as a whole
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+OTHER_NAME = rf"(?i)(?:{'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES - TIFF_SUFFIXES)))})$"  # of a URL: of no TIFF
 _HEAD = 16  # bytes that tell a TIFF
 
 
@@ -56,10 +59,11 @@ def open_span(span: Span, store: Store) -> BinaryIO:
     return cast(BinaryIO, RangeReader(read, span.size))
 
 
-def largest_images(parts: Iterable[Part], most: int) -> list[Span]:
-    """Return the largest images that parts name, at most so many, with the URL and etag of their object."""
+def largest_tiffs(parts: Iterable[Part], most: int) -> list[Span]:
+    """Return the largest images whose names may be of TIFFs, at most so many, with URL and etag of their object."""
     images = (_resolved(member.image, part) for part in parts for member in part.members)
-    return heapq.nlargest(most, images, key=lambda image: image.size)
+    tiffs = (image for image in images if image.size > 0 and not re.search(OTHER_NAME, image.url))
+    return heapq.nlargest(most, tiffs, key=lambda image: image.size)
 
 
 def open_image_file(sample: Sample, store: Store) -> BinaryIO:

@@ -3,13 +3,14 @@
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, pairwise
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from segment.inputs.large_files import LARGE_BYTES, OTHER_NAME
 from segment.inputs.parts import Member, Span
 from segment.store.spooled_batches import SpooledBatches
 
@@ -22,6 +23,45 @@ MEMBERS = pa.list_(WITH_METADATA)
 AT_ONCE = 256  # parts that are packed together
 
 Facts = Mapping[str, NDArray[np.int64]]
+
+
+class PartSizes(NamedTuple):
+    """What parts hold.
+
+    Attributes:
+        images: `int64[n]`, number of images of each part.
+        encoded: `float64[n]`, bytes of its images and labels.
+        tiffs, others: `float64[n]`, bytes of the largest image that may be a TIFF by its name, and of any other; 0 if
+            there is none.
+    """
+
+    images: NDArray[np.int64]
+    encoded: NDArray[np.float64]
+    tiffs: NDArray[np.float64]
+    others: NDArray[np.float64]
+
+    @property
+    def largest(self) -> NDArray[np.float64]:
+        """Bytes of the largest image of each part, `float64[n]`."""
+        return np.maximum(self.tiffs, self.others)
+
+    def read(self, most: int, *, windowed: bool) -> "PartSizes":
+        """Return the same of what is read; beside an image of too many bytes there may be others of nearly as many.
+
+        Args:
+            most: bytes of an image that is read, and of a label.
+            windowed: TIFFs of `LARGE_BYTES`, which are parts by themselves, are never read as a whole.
+        """
+        by_window = (self.tiffs >= LARGE_BYTES) & windowed
+        is_over = (self.largest > most) & ~by_window
+        bound = np.where(is_over & (self.images == 1), 0, most)
+        left = np.where(is_over, self.encoded - self.largest, self.encoded)
+        return PartSizes(
+            self.images,
+            np.where(by_window, 0.0, np.minimum(left, 2.0 * self.images * bound)),
+            np.where(by_window, self.tiffs, np.minimum(self.tiffs, bound)),
+            np.minimum(self.others, bound),
+        )
 
 
 class PackedMembers:
@@ -62,7 +102,7 @@ class PackedMembers:
 
 
 def facts_of(members: pa.ListArray) -> Facts:
-    """Return numbers for each part: of its members; with a label, a signed URL, the name of a TIFF, metadata; bytes."""
+    """Return numbers for each part: of its members; with a label, a signed URL, metadata; bytes, see `PartSizes`."""
     lengths = pc.list_value_length(members).to_numpy(zero_copy_only=False)
     stops, flat = np.cumsum(lengths, dtype=np.int64), members.flatten()
     starts = stops - lengths
@@ -70,6 +110,12 @@ def facts_of(members: pa.ListArray) -> Facts:
     def sums(values: pa.Array) -> NDArray[np.int64]:
         running = np.concatenate([[0], np.cumsum(values.to_numpy(zero_copy_only=False), dtype=np.int64)])
         return np.asarray(running[stops] - running[starts], np.int64)
+
+    def most(values: pa.Array) -> NDArray[np.int64]:
+        found = np.zeros(len(lengths), np.int64)
+        if len(values):
+            found[lengths > 0] = np.maximum.reduceat(values.to_numpy(zero_copy_only=False), starts[lengths > 0])
+        return found
 
     def either(*values: pa.Array) -> pa.Array:
         return pc.fill_null(pc.or_kleene(*values), False)
@@ -79,13 +125,15 @@ def facts_of(members: pa.ListArray) -> Facts:
 
     signed = (pc.struct_field(flat, [name, "signed"]) for name in ("image", "label"))
     metadata = (pc.is_valid(pc.struct_field(flat, [name])) for name in ("meta", "meta_span"))
+    sizes, is_other = known("image"), pc.match_substring_regex(pc.struct_field(flat, ["image", "url"]), OTHER_NAME)
     return {
         "members": lengths.astype(np.int64),
         "labels": sums(pc.is_valid(pc.struct_field(flat, ["label"]))),
         "signed": sums(either(*signed)),
-        "tiffs": sums(pc.fill_null(pc.match_substring_regex(pc.struct_field(flat, ["id"]), r"(?i)\.tiff?$"), False)),
         "metadata": sums(either(*metadata)),
-        "bytes": sums(known("image")) + sums(known("label")),
+        "bytes": sums(sizes) + sums(known("label")),
+        "tiffs": most(pc.if_else(is_other, 0, sizes)),
+        "others": most(pc.if_else(is_other, sizes, 0)),
     }
 
 

@@ -19,7 +19,7 @@ from segment.inputs.findings import LeftOut, by_reason
 from segment.inputs.parquet.bounded_reads import read_batches
 from segment.inputs.parquet.copies import UnpacksTooLarge
 from segment.inputs.parts import Part
-from segment.output.part_members import AT_ONCE, MEMBERS, Facts, PackedMembers, facts_of
+from segment.output.part_members import AT_ONCE, MEMBERS, Facts, PackedMembers, PartSizes, facts_of
 from segment.output.plan_rows import COLUMNS, PLAN_SCHEMA, WITHOUT_METADATA, checked_rows, parts_of, rows_of
 from segment.output.tables import open_table, write_parquet
 
@@ -162,27 +162,18 @@ class Plan:
         return self._sum("labels") > 0
 
     @property
-    def names_tiffs(self) -> bool:
-        """Whether the names of all images that the plan holds are those of TIFFs."""
-        return 0 < self._sum("members") == self._sum("tiffs")
-
-    @property
     def largest_part(self) -> int:
         """Number of images of the largest part; 0 without parts."""
         return int(pc.max(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
 
     @property
-    def part_images(self) -> NDArray[np.int64]:
-        """Number of images of each part, `int64[len(self)]`."""
-        return np.asarray(pc.subtract(self.table["stop"], self.table["start"]), np.int64)
-
-    @property
-    def part_bytes(self) -> NDArray[np.float64]:
-        """Bytes of each part, `float64[len(self)]`; where the plan has no members, in Parquet files, their mean."""
-        known, images = self._facts["bytes"], self.part_images
+    def part_sizes(self) -> PartSizes:
+        """What each part holds; where the plan has no members, in Parquet files, all images have the mean of bytes."""
+        images = np.asarray(pc.subtract(self.table["stop"], self.table["start"]), np.int64)
+        known, tiffs, others = (self._facts[name].astype(np.float64) for name in ("bytes", "tiffs", "others"))
         unnamed = self._facts["members"] == 0
         each = (self.input_bytes - known.sum()) / max(1, images[unnamed].sum())
-        return np.where(unnamed, each * images, known)
+        return PartSizes(images, np.where(unnamed, each * images, known), tiffs, np.where(unnamed, each, others))
 
     @property
     def input_bytes(self) -> int:

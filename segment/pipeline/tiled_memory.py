@@ -4,113 +4,142 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segment.images.blending import MOST_SUMS, sums_size
 from segment.images.raster import ROWS_AT_ONCE
-from segment.images.tiff_raster import LARGE, page_of
-from segment.images.tiff_segments import RUN_BYTES
-from segment.inputs.large_files import LARGE_BYTES, largest_images, open_span
-from segment.inputs.lookup import in_threads
+from segment.images.tiff_raster import LARGE, MOST_BYTES, page_of
+from segment.images.tiff_segments import RUN_BYTES, TiffSegments
+from segment.images.tiff_tags import TiffError
+from segment.inputs.large_files import LARGE_BYTES, TIFF_SUFFIXES, largest_tiffs, open_span
 from segment.inputs.parts import Span
 from segment.output.mask_files import MOST_PNG_PIXELS
+from segment.output.part_members import PartSizes
 from segment.output.plan import Plan
+from segment.pipeline.large_images import BY_WINDOW
 from segment.pipeline.stages import Task
-from segment.store.client import Store
+from segment.store.background import in_time
+from segment.store.names import suffix_of
 
+PARTS = 3  # parts in memory at once: being read, segmented, written
 DECODED = 8  # decoded bytes per encoded byte: between 2 for PNG and 12 for JPEG
 COPIES = 3  # copies of an image: decoded, in the channel order of the model, mask and label
 _OF_MASK = 2  # times a mask within its row: itself, and what writing takes, some ten times its PNG
 _FILE_TILE = 512  # pixels of a side of the tiles of a large file, as a rule
-_READ = 8  # images whose headers are read: those with the most bytes
+_READ = 8  # images whose headers are read: the TIFFs with the most bytes
+_SECONDS = 3.0  # that a run waits for them at its start
 
 
-class _Size(NamedTuple):
-    """An image: its pixels, and whether it is read by window."""
+class _Image(NamedTuple):
+    """An image of which a worker holds something.
+
+    Attributes:
+        by_window: whether it is read by window, else as a whole.
+        rows: of a strip or tile of its file.
+        encoded: bytes of its file that are held, unless they are read with its part.
+    """
 
     height: float
     width: float
     by_window: bool
+    rows: float = _FILE_TILE
+    encoded: float = 0.0
 
     @property
     def pixels(self) -> float:
         return self.height * self.width
 
 
-def read_at_once(sizes: NDArray[np.float64], images: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the bytes that are read of each part before it is segmented: nothing of large images.
-
-    Args:
-        sizes, images: bytes and number of images of each part; a large image is a part by itself.
-    """
-    return np.where(sizes / images >= LARGE_BYTES, 0.0, sizes)
+_NOTHING = _Image(0, 0, by_window=False)  # of an image that is an error row
 
 
-def tiled_bytes(task: Task, plan: Plan) -> float:
-    """Return the bytes of what is held of images in tiles.
+def tiled_bytes(task: Task, plan: Plan, sizes: PartSizes) -> float:
+    """Return the bytes of what is held of images in tiles, beside the parts as they are read.
 
     It is the most that is held of one image, and the largest mask within its row, which may be of another one: blocks
     that are freed are kept, and what is smaller does not fill them.
+
+    Args:
+        sizes: what is read of the parts of the plan.
     """
-    sizes = _sizes(task, plan)
-    if not sizes:
-        return 0.0
-    copies = _OF_MASK * (1 + task.settings.confidence_maps + len(task.extras.probabilities))
-    within = max(size.pixels if size.by_window and size.pixels <= MOST_PNG_PIXELS else 0.0 for size in sizes)
-    held = max(_held(task, size, plan.names_labels) + _blending_bytes(task, size.width) for size in sizes)
-    return held + copies * within
+    images = _images(task, plan, sizes)
+    within = max((image.pixels for image in images if image.by_window and _is_within_row(image)), default=0.0)
+    held = (_held(task, image, plan.names_labels) + _blending_bytes(task, image.width) for image in images)
+    return max(held, default=0.0) + _OF_MASK * (1 + _maps(task)) * within
 
 
-def _sizes(task: Task, plan: Plan) -> list[_Size]:
-    """Return the sizes of the images with the most bytes; those that are no TIFFs, or cannot be read, are estimated.
+def _is_within_row(image: _Image) -> bool:
+    return image.pixels <= MOST_PNG_PIXELS
 
-    Of smaller ones only those matter whose masks are within their rows: one of them, as large as can be.
+
+def _maps(task: Task) -> int:
+    """Return the number of maps beside a mask."""
+    return task.settings.confidence_maps + len(task.extras.probabilities)
+
+
+def _images(task: Task, plan: Plan, sizes: PartSizes) -> list[_Image]:
+    """Return the images that decide: the TIFFs with the most bytes, by their headers, and the largest other image.
+
+    Of smaller TIFFs only those matter whose masks are within their rows: one of them, as large as can be.
     """
-    each = plan.part_bytes / np.maximum(1, plan.part_images)
-    order = np.argsort(-each, kind="stable")
-    images = largest_images(plan.taking(order[:_READ]).parts(), _READ)
-    stored = in_threads(lambda image: _stored_size(image, task.store), images)
-    found = [size or _estimated(task, plan, image.size) for size, image in zip(stored, images, strict=True)]
-    if not found:  # Parquet files name no images
-        return [_estimated(task, plan, size) for size in each[order[:1]]]
-    if len(images) < plan.images and not any(size.pixels <= MOST_PNG_PIXELS for size in found):
-        smallest = found[0].pixels * each[order[-1]] / max(1, images[0].size)
+    order = np.argsort(-sizes.tiffs, kind="stable")[: np.count_nonzero(sizes.tiffs)]
+    spans = largest_tiffs(plan.taking(order[:_READ]).parts(), _READ)
+    spans = [span for span in spans if span.size <= task.settings.max_image_bytes or span.size >= LARGE_BYTES]
+    stored = in_time(lambda span: _stored(task, span), spans, _SECONDS)
+    tiffs = [image or _estimated_tiff(task, span) for image, span in zip(stored, spans, strict=True)]
+    found = [image for image in tiffs if image.pixels]
+    if found and len(spans) < plan.images and not any(map(_is_within_row, found)):
+        least = min(image.pixels for image in found) * sizes.tiffs[order[-1]] / sizes.tiffs[order[0]]
         side = math.sqrt(MOST_PNG_PIXELS)
-        found += [_Size(side, side, by_window=True)] if smallest <= MOST_PNG_PIXELS else []
-    return found
+        found += [_Image(side, side, by_window=True)] if least <= MOST_PNG_PIXELS else []
+    return [*found, _estimated(task, sizes.others.max(initial=0), by_window=False)]
 
 
-def _stored_size(image: Span, store: Store) -> _Size | None:
-    """Return the size of an image if it is a TIFF; None if it is not, or cannot be read."""
+def _stored(task: Task, span: Span) -> _Image:
+    """Return what an image is by its header. Raises SegmentError: it cannot be read, as the worker will say."""
+    page = page_of(open_span(span, task.store.once))
+    is_large, most = span.size >= LARGE_BYTES, task.settings.max_pixels
+    if page is None:
+        image = _estimated(task, span.size, by_window=False)._replace(encoded=PARTS * span.size * is_large)
+        return image if span.size <= task.settings.max_image_bytes else _NOTHING
+    pixels = page.height * page.width
+    if pixels < LARGE:
+        image = _Image(page.height, page.width, by_window=False, encoded=span.size * is_large)
+        return image if pixels <= most and span.size <= MOST_BYTES else _NOTHING
     try:
-        page = page_of(open_span(image, store))
-    except Exception:  # whatever it is, the worker will say it
-        return None
-    return _Size(page.height, page.width, page.height * page.width >= LARGE) if page else None
+        rows = TiffSegments(page).segment_height if pixels <= BY_WINDOW * most else 0
+    except TiffError:
+        rows = 0
+    return _Image(page.height, page.width, by_window=True, rows=rows) if rows else _NOTHING
 
 
-def _estimated(task: Task, plan: Plan, encoded: float) -> _Size:
-    """Return the size of a square image of so many encoded bytes."""
-    pixels = DECODED * max(0.0, encoded) / task.card.input.planes
-    by_window = encoded >= LARGE_BYTES or (pixels >= LARGE and plan.names_tiffs)
-    side = math.sqrt(pixels if by_window else min(pixels, task.settings.max_pixels))
-    return _Size(side, side, by_window)
+def _estimated_tiff(task: Task, span: Span) -> _Image:
+    """Return an image that may be a TIFF and whose header is not known, by its bytes and its name."""
+    is_large = DECODED * span.size / task.card.input.planes >= LARGE and suffix_of(span.url) in TIFF_SUFFIXES
+    return _estimated(task, span.size, by_window=is_large or span.size >= LARGE_BYTES)
 
 
-def _held(task: Task, size: _Size, has_label: bool) -> float:
+def _estimated(task: Task, encoded: float, *, by_window: bool) -> _Image:
+    """Return a square image of so many encoded bytes, no larger than the job allows."""
+    most = task.settings.max_pixels * (BY_WINDOW if by_window else 1)
+    side = math.sqrt(min(DECODED * encoded / task.card.input.planes, most))
+    return _Image(side, side, by_window)
+
+
+def _held(task: Task, image: _Image, has_label: bool) -> float:
     """Return the bytes of an image: as a whole, or a row of tiles, as read, as cut out of the file, and new.
 
     As many rows are held of the mask and of the label. Of the file's own tiles those are held that the row touches, and
-    those of the next row are decoded meanwhile.
+    those of the next row are decoded meanwhile. Of an image as a whole the maps beside its mask are whole, too.
     """
     spec = task.card.input
     assert spec.tiles is not None
-    if not size.by_window:
-        return COPIES * spec.planes * size.pixels
+    if not image.by_window:
+        return (COPIES * spec.planes + _maps(task)) * image.pixels + image.encoded
     rows = spec.height if spec.tiles.shrink == 1 else ROWS_AT_ONCE  # of the image's own size, held at once
-    shrunk = 0 if spec.tiles.shrink == 1 else spec.planes * 3 * spec.height * size.width / spec.tiles.shrink
-    cut = 2 * min(RUN_BYTES, spec.planes * size.width * _FILE_TILE)  # before and after the order of channels
-    return (spec.planes + 1 + has_label) * size.width * (2 * rows + 2 * _FILE_TILE) + cut + shrunk
+    shrunk = 0 if spec.tiles.shrink == 1 else spec.planes * 3 * spec.height * image.width / spec.tiles.shrink
+    cut = 2 * min(RUN_BYTES, spec.planes * image.width * max(image.rows, rows))  # before and after the channel order
+    of_masks = (1 + has_label) * (2 * rows + 2 * _FILE_TILE)
+    return image.width * (spec.planes * (2 * rows + 2 * image.rows) + of_masks) + cut + shrunk
 
 
 def _blending_bytes(task: Task, width: float) -> float:

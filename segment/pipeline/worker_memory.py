@@ -3,16 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segment.models.sessions import footprint
 from segment.models.weights import Weights
+from segment.output.part_members import PartSizes
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
-from segment.pipeline.tiled_memory import COPIES, DECODED, read_at_once, tiled_bytes
+from segment.pipeline.tiled_memory import COPIES, DECODED, PARTS, tiled_bytes
 from segment.pipeline.tiling import session_extras
-
-_PARTS = 3  # parts in memory at once: being read, segmented, written
 
 
 class WorkerBytes(NamedTuple):
@@ -31,20 +29,21 @@ def worker_bytes(task: Task, weights: Weights, plan: Plan) -> WorkerBytes | None
     """Return what a worker adds to the memory of its process; None if it is not known, as on GPUs.
 
     It works with the model, the tensors of a call, the three largest parts, encoded, and the pixels of a batch of the
-    largest images; with tiles those of an image, see `tiled_bytes`.
+    largest images; with tiles those of an image, see `tiled_bytes`. Images beyond the limits of the job are error rows,
+    and nothing is held of them.
     """
     model = footprint(task.card, weights, task.runtime, task.batch_size, session_extras(task.card, task.extras))
     if model is None:
         return None
-    sizes, images = plan.part_bytes, np.maximum(1, plan.part_images)
-    if task.card.input.tiles:
-        encoded, pixels = _largest(read_at_once(sizes, images)), tiled_bytes(task, plan)
-    else:
-        each = float((sizes / images).max(initial=0))
-        encoded, pixels = _largest(sizes), COPIES * DECODED * each * task.batch_size
+    tiled = task.card.input.tiles is not None
+    sizes = plan.part_sizes.read(task.settings.max_image_bytes, windowed=tiled)
+    pixels = tiled_bytes(task, plan, sizes) if tiled else _batch_bytes(task, sizes)
+    encoded = float(np.sort(sizes.encoded)[-PARTS:].sum())
     return WorkerBytes(model.load, round(model.shared + model.per_stream + encoded + pixels))
 
 
-def _largest(sizes: NDArray[np.float64]) -> float:
-    """Return the bytes of the largest parts that are in memory at once."""
-    return float(np.sort(sizes)[-_PARTS:].sum())
+def _batch_bytes(task: Task, sizes: PartSizes) -> float:
+    """Return the bytes of the pixels of a batch: as many of the largest images of a part as its bytes make up."""
+    each = np.minimum(DECODED * sizes.largest, task.card.input.planes * task.settings.max_pixels)
+    batch = np.minimum(task.batch_size, sizes.images) * each
+    return COPIES * float(np.minimum(batch, DECODED * sizes.encoded).max(initial=0))

@@ -75,6 +75,14 @@ class Access:
         limited._limit = scope
         return limited
 
+    @property
+    def once(self) -> Self:
+        """This store with a single attempt of each request, and counters of its own: for what a run can do without."""
+        other = type(self).__new__(type(self))
+        other.__dict__ = {**self.__dict__, "_requests": Requests(attempts=1)}
+        other._limit = self._limit
+        return other
+
     def add_signed_urls(self, urls: Iterable[str]) -> None:
         """Read objects by these signed http(s) URLs from now on. Signatures are kept in memory only.
 

@@ -1,10 +1,12 @@
-"""Background threads: a serial executor on a daemon thread, and an ordered parallel map over a long iterable."""
+"""Background threads: a serial executor on a daemon thread; ordered parallel maps, of a long iterable and in a time."""
 
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -83,3 +85,23 @@ def in_order(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def in_time(function: Callable[[A], T], items: Sequence[A], seconds: float) -> list[T | None]:
+    """Return `function(item)` for each item; None of those that fail, or are not done when so many seconds are over.
+
+    Each has a daemon thread, so that one that never ends keeps nobody waiting.
+    """
+    found: list[T | None] = [None] * len(items)
+
+    def call(place: int) -> None:
+        with suppress(Exception):
+            found[place] = function(items[place])
+
+    threads = [threading.Thread(target=call, args=(place,), daemon=True) for place in range(len(items))]
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return list(found)

@@ -68,13 +68,16 @@ log.addFilter(retry_log_filter)
 class Requests:
     """Sends requests to stores, retries and counts them. Thread-safe.
 
+    Args:
+        attempts: at most so many of each request.
+
     Attributes:
         calls: completed attempts, failed ones included.
         steps: these, and pieces of bodies that have arrived: a measure of progress for the stall timeout.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, attempts: int = _ATTEMPTS) -> None:
+        self._lock, self._attempts = threading.Lock(), attempts
         self._retries: Counter[str] = Counter()
         self.calls = self.steps = 0
 
@@ -106,7 +109,7 @@ class Requests:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
             stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(_ATTEMPTS),
+                tenacity.stop_after_attempt(self._attempts),
                 tenacity.stop_before_delay(_DEADLINE),
                 _StopAfterChecksumErrors(),
             ),

@@ -402,7 +402,7 @@ def test_the_memory_of_a_worker(
     by_mean = parse_card(TILED.replace("overlap = 6", 'overlap = 6, blend = "mean"'))
 
     def plan_of(name: str, *mebibytes: int) -> Plan:
-        images = [replace(part.members[0].image, size=size << 20) for size in mebibytes]
+        images = [replace(part.members[0].image, url=f"file:///{name}", size=size << 20) for size in mebibytes]
         members = [
             replace(part.members[0], id=f"{number}/{name}", image=image, label=None)
             for number, image in enumerate(images)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from segment.errors import StoreError
 from segment.inputs.parts import Part
 from segment.job import Settings
 from segment.metrics import Confusion
@@ -16,6 +17,7 @@ from segment.models.sessions import Runtime
 from segment.output.tables import ImageRow
 from segment.pipeline.stages import Clock, Task
 from segment.pipeline.worker import Worker
+from segment.store import retries
 from segment.store.client import Store
 from tests.reliability.arena import Arena, note, proxied
 from tests.reliability.proxy import Fault
@@ -84,6 +86,16 @@ def test_damaged_on_the_way_it_is_mended(times: int, arena: Arena) -> None:
     with proxied(arena.server, flip) as proxy:
         assert through(arena.server, proxy.url).create(f"s3://arena-out/{name}", b"x" * 1000) == b"x" * 1000
     assert flip.injected == times
+
+
+def test_what_is_damaged_on_the_way_is_never_there(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed before it compares would else leave it, and the next one would take it for committed."""
+    monkeypatch.setattr(retries, "_ATTEMPTS", 1)
+    flip = Fault("flip_up", method="PUT", key="/arena-out/killed", times=99)
+    with proxied(arena.server, flip) as proxy, pytest.raises(StoreError):
+        through(arena.server, proxy.url).write("s3://arena-out/killed", b"x" * 1000)
+    assert flip.injected >= 1
+    assert not through(arena.server, arena.server.endpoint).exists("s3://arena-out/killed")
 
 
 def test_a_body_that_fails_the_clients_checksum_is_read_again(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
