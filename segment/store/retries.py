@@ -69,15 +69,15 @@ class Requests:
     """Sends requests to stores, retries and counts them. Thread-safe.
 
     Args:
-        attempts: at most so many of each request.
+        attempts: at most so many of each request; None: `_ATTEMPTS`.
 
     Attributes:
         calls: completed attempts, failed ones included.
         steps: these, and pieces of bodies that have arrived: a measure of progress for the stall timeout.
     """
 
-    def __init__(self, attempts: int = _ATTEMPTS) -> None:
-        self._lock, self._attempts = threading.Lock(), attempts
+    def __init__(self, attempts: int | None = None) -> None:
+        self._lock, self._attempts = threading.Lock(), attempts or _ATTEMPTS
         self._retries: Counter[str] = Counter()
         self.calls = self.steps = 0
 

@@ -74,7 +74,8 @@ def test_the_keyboard_turns_and_closes_and_the_focus_comes_back(browser: Any, pl
         view.keyboard.press("ArrowRight")
         view.keyboard.press("Escape")
         assert not view.is_visible("#viewer")
-        assert view.evaluate("document.activeElement.getAttribute('aria-label')") == f"Enlarge {names[1]}"
+        is_focused = "name => document.activeElement.getAttribute('aria-label') === name"  # soon after it is closed
+        view.wait_for_function(is_focused, arg=f"Enlarge {names[1]}")
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
