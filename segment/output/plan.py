@@ -275,7 +275,7 @@ class Plan:
             checked_rows(parquet.schema_arrow.empty_table())
             groups = range(parquet.num_row_groups)  # one after the other: it takes less memory
             names = parquet.schema_arrow.names
-            found = (read_batches(parquet, bounded, group, names, AT_ONCE) for group in groups)
+            found = (read_batches(parquet, bounded, group, names, AT_ONCE, lists_share=True) for group in groups)
             batches = _within(bounded.most, chain.from_iterable(found))
             plan = Plan.__new__(Plan)
             rows = (checked_rows(pa.Table.from_batches([batch])) for batch in batches)

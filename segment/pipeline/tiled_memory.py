@@ -105,11 +105,14 @@ def _stored(task: Task, span: Span) -> _Image:
     if pixels < LARGE:
         image = _Image(page.height, page.width, by_window=False, encoded=span.size * is_large)
         return image if pixels <= most and span.size <= MOST_BYTES else _NOTHING
+    if pixels > BY_WINDOW * most:
+        return _NOTHING
     try:
-        rows = TiffSegments(page).segment_height if pixels <= BY_WINDOW * most else 0
+        segments = TiffSegments(page)
+        segments.check_size(by_window=True)
     except TiffError:
-        rows = 0
-    return _Image(page.height, page.width, by_window=True, rows=rows) if rows else _NOTHING
+        return _NOTHING
+    return _Image(page.height, page.width, by_window=True, rows=segments.segment_height)
 
 
 def _estimated_tiff(task: Task, span: Span) -> _Image:

@@ -25,7 +25,6 @@ from segment.store.urls import PROTOCOL
 
 Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
 _ONE_PART = 50 << 20  # bytes that s3fs certainly sends by one request
-_EXPRESS = "--x-s3"  # in the name of a bucket that takes no Content-MD5
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _LOOK_UP_SECONDS = 60.0  # of http, for what is no read of an object
 # By default s3fs and botocore each retry five times, so that an unresponsive store blocks a run for half an hour. Only
@@ -139,14 +138,15 @@ class CorruptUpload(ConnectionError):
 def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
     """Store an object, and verify the checksum if the store returns one.
 
-    S3 gets the MD5 with the bytes and stores none that differ: whatever ends this process after the request, the object
-    is not damaged. Of other stores, and of uploads in several parts, only what is there can be compared: the ETag of a
-    single-part upload is its MD5, except under some encryptions. If it differs, the object is read back.
+    S3 gets a checksum with the bytes and stores none that differ: whatever ends this process after the request, the
+    object is not damaged. Where the client is told to send none of its own, that is the MD5. Of other stores, and of
+    uploads in several parts, only what is there can be compared: the ETag of a single-part upload is its MD5, except
+    under some encryptions. If it differs, the object is read back.
 
     Raises CorruptUpload: the stored bytes differ.
     """
     md5 = hashlib.md5(data, usedforsecurity=False)
-    if protocols_of(filesystem) & {"s3", "s3a"} and len(data) < _ONE_PART and _EXPRESS not in path:
+    if protocols_of(filesystem) & {"s3", "s3a"} and len(data) < _ONE_PART and _sends_no_checksum(filesystem, path):
         mode["ContentMD5"] = base64.b64encode(md5.digest()).decode()
     response = filesystem.pipe_file(path, data, **mode)
     etag = str(response.get("ETag", "")).strip('"') if isinstance(response, Mapping) else ""
@@ -154,6 +154,17 @@ def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
         return
     if filesystem.cat_file(path) != data:
         raise CorruptUpload("the stored bytes differ from those that were sent")
+
+
+def _sends_no_checksum(filesystem: Any, path: str) -> bool:
+    """Whether the client of S3 adds no checksum to what it sends, as stores need that know none of the newer ones."""
+    client = sync(filesystem.loop, _client, filesystem, filesystem.split_path(path)[0])
+    return getattr(client.meta.config, "request_checksum_calculation", "when_required") == "when_required"
+
+
+async def _client(filesystem: Any, bucket: str) -> Any:
+    await filesystem.set_session()
+    return await filesystem.get_s3(bucket)
 
 
 def put_file(filesystem: Any, path: str, file: Path, **mode: str) -> None:

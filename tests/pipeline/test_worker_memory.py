@@ -140,6 +140,10 @@ def test_the_strips_of_a_file_are_counted_as_they_are(tmp_path: Path) -> None:
     assert high - low == pytest.approx((2 * 3 * 10_000 * (1700 - 64) + cut) / MB, abs=1)
 
 
+def test_of_strips_that_are_too_large_to_be_read_nothing_is_held(tmp_path: Path) -> None:
+    assert held([zeros(tmp_path / "one.tif", 6000, 6000, rowsperstrip=6000)]) < MB  # an error row
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """The URL of a server that accepts connections and never answers."""

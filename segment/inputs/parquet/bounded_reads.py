@@ -188,7 +188,13 @@ def is_within(path: str, columns: Sequence[str]) -> bool:
 
 
 def read_batches(
-    opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str], rows: int = BATCH
+    opened: pq.ParquetFile,
+    file: BoundedFile,
+    group: int,
+    columns: Sequence[str],
+    rows: int = BATCH,
+    *,
+    lists_share: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a row group, so many at once, or fewer where they may be large.
 
@@ -197,6 +203,7 @@ def read_batches(
         file: bounds what a batch, and a column, may unpack to.
         columns: names of the columns to read.
         rows: of a batch.
+        lists_share: the last column holds lists of texts, maybe large and shared, in dictionaries.
 
     Raises:
         UnpacksTooLarge: a column, or a batch, is too large.
@@ -204,6 +211,8 @@ def read_batches(
         Exception: of pyarrow, where the file is damaged.
     """
     leaves = _leaves(opened, file, group, columns)
+    if not lists_share:
+        leaves = {start: leaf._replace(is_repeated=False) for start, leaf in leaves.items()}
     try:
         while True:
             file.at_once(rows, leaves)
