@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -30,6 +32,7 @@ _ANSWER_SECONDS = 60.0  # for a call to the head; Ray's own calls may wait for e
 _JOIN_SECONDS = 45.0  # for a head to let us join
 _LOOK_SECONDS = 1.0  # between two looks at what is awaited
 _START_SECONDS = 120.0  # for a cluster of our own to start: 3 s where nothing else is at work
+_BESIDE = ("pandas", "openvino")  # Ray Data, half of whose import it is, and the look at this machine import them
 _MOST_WORDS = 100_000  # bytes of Ray's own words that are looked at
 T = TypeVar("T")
 
@@ -89,10 +92,10 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
 def _start(cpus: int) -> None:
     global _private
     cluster = PrivateCluster()
+    how = {"address": "local", "num_cpus": cpus, "_temp_dir": str(cluster.folder)}
     try:
-        _bounded_init(
-            _START_SECONDS, address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=str(cluster.folder)
-        )
+        with _taken_port() as port:
+            _bounded_init(_START_SECONDS, _BESIDE, **how, include_dashboard=False, dashboard_port=port)
     except BaseException:
         cluster.close()
         raise
@@ -100,8 +103,20 @@ def _start(cpus: int) -> None:
     _private = cluster
 
 
-def _bounded_init(seconds: float, **how: Any) -> None:
-    """Call `ray.init` in a thread, with a time limit.
+@contextmanager
+def _taken_port() -> Iterator[int]:
+    """Hold a port of this machine, so that Ray starts no dashboard on it, and goes on.
+
+    With `include_dashboard=False` Ray starts one, too, without pages: it sends usage statistics, takes a second of CPU
+    time, and the start waits for it.
+    """
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def _bounded_init(seconds: float, modules: Sequence[str] = (), **how: Any) -> None:
+    """Call `ray.init` in a thread, with a time limit, and import modules beside it.
 
     The thread stays alive, because the kernel ends the processes of a local cluster together with the thread that
     started them. In a thread other than the main one Ray leaves the SIGTERM handler of the caller alone.
@@ -110,17 +125,22 @@ def _bounded_init(seconds: float, **how: Any) -> None:
     """
     import ray
 
-    how |= {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
-    logging.getLogger("ray").setLevel(logging.ERROR)  # else it reports that it leaves the SIGTERM handler alone
+    how |= {"log_to_driver": False, "configure_logging": True, "logging_level": logging.CRITICAL}
+    # else it reports that it leaves the SIGTERM handler alone, and starts no dashboard
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     deadline, before = time.monotonic() + seconds, _raylets().keys()
     connecting = _connector().submit(ray.init, **how)
     try:
+        for name in modules:
+            with suppress(ImportError):  # who needs it, says so
+                importlib.import_module(name)
         while not connecting.done() and time.monotonic() < deadline:
             if any(has_ended for process, has_ended in _raylets().items() if process not in before):
                 break
             wait([connecting], _LOOK_SECONDS)
         connecting.result(0)
     finally:
+        logging.getLogger("ray").setLevel(logging.ERROR)
         if not connecting.done():
             _connector.cache_clear()  # that thread may never come back
 
