@@ -198,6 +198,7 @@ def _reference(url: str, beside: str | None) -> str:
 def _told(draft: Draft) -> Iterator[str]:
     said = {field.name: getattr(draft, field.name) for field in fields(draft)}
     guessed = [_KEYS.get(name, name) for name, value in said.items() if isinstance(value, Said) and value.guessed]
+    guessed += ["output.threshold"] if draft.kind.value == "sigmoid" else []
     if guessed:
         yield f"guessed, check them: {'; '.join(guessed)}"
     if draft.logit:

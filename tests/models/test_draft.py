@@ -307,6 +307,7 @@ def test_one_channel_is_a_sigmoid(tmp_path: Path) -> None:
     logit = draft_card(str(written(tmp_path, squeezed)))
     assert (logit.card.output.logit, logit.card.output.layout) == (True, "NHW")
     assert any("ends in no sigmoid" in remark for remark in logit.remarks)
+    assert any(remark.startswith("guessed") and "output.threshold" in remark for remark in logit.remarks)
 
 
 def test_scores_of_classes_go_before_a_single_channel(tmp_path: Path) -> None:
