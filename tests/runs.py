@@ -180,3 +180,31 @@ def expect(row: dict[str, Any], seed: int, labelled: bool = True) -> None:
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     """Encode RGB pixels as a JPEG."""
     return cv2.imencode(".jpg", pixels[:, :, ::-1])[1].tobytes()
+
+
+# All that a row may hold; what `list_with_weather` writes.
+FULL: dict[str, Any] = {
+    "keep": ("weather",),
+    "confidence": "maximum",
+    "confidence_maps": True,
+    "probabilities": ("Road",),
+    "boundary": 0.02,
+}
+
+
+def list_with_weather(folder: Path, images: int, *, broken: bool = False) -> tuple[Place, str]:
+    """A place and its list of images in sun and rain, whose labels differ a little from their masks.
+
+    Args:
+        broken: whether the last image cannot be decoded.
+    """
+    place = Place(folder)
+    lines = ["image,label,weather"]
+    for number in range(images):
+        pixels, mask = scene(number)
+        mask[: 2 + number, :9] = 1
+        place.write(f"{number}.png", b"no image" if broken and number == images - 1 else png(pixels))
+        place.write(f"{number}-label.png", png(mask))
+        lines.append(f"{number}.png,{number}-label.png,{'rain' if number % 2 else 'sun'}")
+    (place.images / "list.csv").write_text("\n".join(lines))
+    return place, str(place.images / "list.csv")

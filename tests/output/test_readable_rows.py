@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,25 +10,15 @@ import pytest
 
 from tests.calls import Call
 from tests.reliability.tampering import Rows, change_rows, masks_files
-from tests.runs import Place, png, scene
+from tests.runs import FULL, Place, list_with_weather
 
 Change = Callable[[pa.Table], pa.Table]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Four labelled images of a list with weather, whose labels differ a little from their masks."""
-    place = Place(tmp_path_factory.mktemp("done"))
-    lines = ["image,label,weather"]
-    for number in range(4):
-        pixels, mask = scene(number)
-        mask[: 2 + number, :9] = 1
-        place.write(f"{number}.png", png(pixels))
-        place.write(f"{number}-label.png", png(mask))
-        lines.append(f"{number}.png,{number}-label.png,sun")
-    (place.images / "list.csv").write_text("\n".join(lines))
-    options: dict[str, Any] = {"keep": ("weather",), "confidence": "maximum", "confidence_maps": True, "boundary": 0.02}
-    place.run(input=str(place.images / "list.csv"), part_size=2, **options)
+    place, listed = list_with_weather(tmp_path_factory.mktemp("done"), 4)
+    place.run(input=listed, part_size=2, **FULL)
     return place
 
 

@@ -18,7 +18,7 @@ from segment.errors import SegmentError
 from segment.output.tables import to_parquet
 from tests.calls import here
 from tests.reliability.tampering import reseal
-from tests.runs import Place, png, scene
+from tests.runs import FULL, list_with_weather
 
 TABLES = ("plan.parquet", "manifest.parquet", "masks", "stats", "runs", "report")
 UNPROVEN = ("runs",)  # tables that prove nothing
@@ -32,17 +32,8 @@ _TYPES = [pa.string(), pa.int8(), pa.int64(), pa.float64(), pa.bool_(), pa.list_
 def make_run(folder: Path) -> None:
     """A run of six labelled images of a list, with all that a row may hold."""
     folder.mkdir()
-    place = Place(folder)
-    lines = ["image,label,weather"]
-    for number in range(6):
-        pixels, mask = scene(number)
-        mask[: 2 + number, :9] = 1
-        place.write(f"{number}.png", png(pixels))
-        place.write(f"{number}-label.png", png(mask))
-        lines.append(f"{number}.png,{number}-label.png,{'sun' if number % 2 else 'rain'}")
-    (place.images / "list.csv").write_text("\n".join(lines))
-    options: dict[str, Any] = {"keep": ("weather",), "confidence": "maximum", "confidence_maps": True, "boundary": 0.02}
-    place.run(input=str(place.images / "list.csv"), part_size=2, probabilities=("Road",), **options)
+    place, listed = list_with_weather(folder, 6)
+    place.run(input=listed, part_size=2, **FULL)
 
 
 def change_value(value: Any, any_: random.Random) -> Any:

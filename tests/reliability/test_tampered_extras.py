@@ -18,7 +18,7 @@ import pytest
 
 from segment.errors import SegmentError
 from segment.images.codec import decode_mask
-from segment.inputs.parquet.bounded_reads import UnpacksTooLarge
+from segment.inputs.parquet.copies import UnpacksTooLarge
 from segment.output.audit import audit_run
 from segment.output.manifest import MANIFEST
 from segment.output.plan import Plan
@@ -26,30 +26,16 @@ from segment.output.tables import read_table
 from segment.runs.driver import run
 from tests.bombs import lying_footer, table_file
 from tests.reliability.tampering import Rows, change_json, change_rows, give, ledger_of, masks_files, reseal, swap
-from tests.runs import CARD, CARD_TOML, Notes, Place, png, scene
+from tests.runs import CARD, CARD_TOML, FULL, Notes, Place, list_with_weather, png
 
-OPTIONS: dict[str, Any] = {
-    "keep": ("weather",),
-    "confidence": "maximum",
-    "confidence_maps": True,
-    "probabilities": ("Road", 2),
-    "boundary": 0.02,
-}
+OPTIONS = FULL | {"probabilities": ("Road", 2)}
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Five images of a list with weather, whose labels differ a little from their masks; the last one is broken."""
-    place = Place(tmp_path_factory.mktemp("done"))
-    lines = ["image,label,weather"]
-    for number in range(5):
-        pixels, mask = scene(number)
-        mask[: 2 + number, :9] = 1
-        place.write(f"{number}.png", png(pixels) if number < 4 else b"no image")
-        place.write(f"{number}-label.png", png(mask))
-        lines.append(f"{number}.png,{number}-label.png,{'rain' if number % 2 else 'sun'}")
-    (place.images / "list.csv").write_text("\n".join(lines))
-    place.run(input=str(place.images / "list.csv"), **OPTIONS)
+    """Five images, of which the last is broken."""
+    place, listed = list_with_weather(tmp_path_factory.mktemp("done"), 5, broken=True)
+    place.run(input=listed, **OPTIONS)
     assert problems(place.output) == []
     return place
 
