@@ -57,7 +57,6 @@ class Found:
         card: what the card says.
         best: the reading to recommend: see `recommended`.
         tried: every reading, the highest score first.
-        images: number of images that every reading has seen.
         segmented: how many times the model has segmented an image.
         refused: channel orders and normalisations that the model does not take.
         seconds: of the search.
@@ -66,7 +65,6 @@ class Found:
     card: Tried
     best: Tried
     tried: tuple[Tried, ...]
-    images: int
     segmented: int
     refused: int
     seconds: float
@@ -182,15 +180,14 @@ def search(bench: Bench, labelled: LabelledImages, start: Reading, images: int, 
         StoreError: the store refused.
     """
     began = time.monotonic()
-    first = labelled.take(images)
     searching = _Search(bench, labelled, start, scalings, note)
-    searching.start(first)
+    searching.start(labelled.take(images))
     searching.grow()
     best = searching.recommended
     card = searching.tried[start]
     ranked = by_score(searching.tried.values(), card)
     seconds = time.monotonic() - began
-    return Found(card, best, tuple(ranked), len(first), bench.segmented, len(bench.refused), seconds)
+    return Found(card, best, tuple(ranked), bench.segmented, len(bench.refused), seconds)
 
 
 def by_score(tried: Iterable[Tried], card: Tried) -> list[Tried]:

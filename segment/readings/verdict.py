@@ -49,8 +49,9 @@ def check_in_words(job: Job, images: int, *, note: Note, within: Within) -> Chec
 def table_lines(checked: Checked) -> Iterator[str]:
     """Yield what was tried, the best readings with their differences to the card and the noise of these."""
     found, runtime = checked.found, checked.runtime
+    most = max(len(item.evidence) for item in found.tried)
     yield (
-        f"{count(len(found.tried), 'reading')} on {count(found.images, 'labelled image')} of {checked.labelled.of:,}, "
+        f"{count(len(found.tried), 'reading')} on up to {most} of {count(checked.labelled.of, 'labelled image')}, "
         f"{count(found.segmented, 'image')} segmented in {found.seconds:.0f} s ({runtime.name}, {runtime.device}, "
         f"{runtime.precision})"
     )
