@@ -7,7 +7,6 @@ import importlib
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -94,25 +93,13 @@ def _start(cpus: int) -> None:
     cluster = PrivateCluster()
     how = {"address": "local", "num_cpus": cpus, "_temp_dir": str(cluster.folder)}
     try:
-        with _taken_port() as port:
-            _bounded_init(_START_SECONDS, _BESIDE, **how, include_dashboard=False, dashboard_port=port)
+        with cluster.without_dashboard() as without:
+            _bounded_init(_START_SECONDS, _BESIDE, **how, **without)
     except BaseException:
         cluster.close()
         raise
     cluster.started()
     _private = cluster
-
-
-@contextmanager
-def _taken_port() -> Iterator[int]:
-    """Hold a port of this machine, so that Ray starts no dashboard on it, and goes on.
-
-    With `include_dashboard=False` Ray starts one, too, without pages: it sends usage statistics, takes a second of CPU
-    time, and the start waits for it.
-    """
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 def _bounded_init(seconds: float, modules: Sequence[str] = (), **how: Any) -> None:
@@ -125,14 +112,13 @@ def _bounded_init(seconds: float, modules: Sequence[str] = (), **how: Any) -> No
     """
     import ray
 
-    how |= {"log_to_driver": False, "configure_logging": True, "logging_level": logging.CRITICAL}
-    # else it reports that it leaves the SIGTERM handler alone, and starts no dashboard
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    how |= {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
+    logging.getLogger("ray").setLevel(logging.ERROR)  # else it reports that it leaves the SIGTERM handler alone
     deadline, before = time.monotonic() + seconds, _raylets().keys()
     connecting = _connector().submit(ray.init, **how)
     try:
         for name in modules:
-            with suppress(ImportError):  # who needs it, says so
+            with suppress(Exception):  # who needs it, says so
                 importlib.import_module(name)
         while not connecting.done() and time.monotonic() < deadline:
             if any(has_ended for process, has_ended in _raylets().items() if process not in before):
@@ -140,7 +126,6 @@ def _bounded_init(seconds: float, modules: Sequence[str] = (), **how: Any) -> No
             wait([connecting], _LOOK_SECONDS)
         connecting.result(0)
     finally:
-        logging.getLogger("ray").setLevel(logging.ERROR)
         if not connecting.done():
             _connector.cache_clear()  # that thread may never come back
 

@@ -1,12 +1,16 @@
 """A Ray cluster that is started here: its environment, its folder, and the process that ends what it leaves."""
 
+import logging
 import os
 import secrets
+import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.spawn import get_executable
 from pathlib import Path
+from typing import Any
 
 from segment.engines.ray_preflight import temporary_folder
 from segment.process.temporaries import TemporaryFolder
@@ -22,12 +26,14 @@ class PrivateCluster:
     started, so that the logs of a run that failed can be read. `ray_watcher` ends its processes.
 
     Raises:
-        OSError: the folder cannot be made, or the watcher not be started.
+        OSError: the folder cannot be made, the watcher not be started, or there is no free port.
     """
 
     def __init__(self) -> None:
         self._folder = TemporaryFolder(temporary_folder())
+        self._no_dashboard = socket.socket()
         try:
+            self._no_dashboard.bind(("127.0.0.1", 0))
             self._watcher = subprocess.Popen(
                 [os.fsdecode(get_executable() or sys.executable), "-P", str(_WATCHER), str(os.getpid())],
                 stdin=subprocess.PIPE,
@@ -38,6 +44,7 @@ class PrivateCluster:
                 start_new_session=True,  # what ends the driver's terminal or process group does not reach it
             )
         except BaseException:
+            self._no_dashboard.close()
             self._folder.close()
             raise
 
@@ -45,6 +52,29 @@ class PrivateCluster:
     def folder(self) -> Path:
         """Ray's temporary folder."""
         return self._folder.path
+
+    @contextmanager
+    def without_dashboard(self) -> Iterator[dict[str, Any]]:
+        """Give the arguments of `ray.init`, which is called within, by which it starts no dashboard.
+
+        With `include_dashboard=False` alone it starts one without pages, for usage statistics, which takes a second of
+        CPU time, and waits for it. Ray goes on without if the port is taken, as this one, where nobody listens.
+        """
+        port = str(self._no_dashboard.getsockname()[1])
+        services = logging.getLogger("ray._private.services")
+
+        def is_of_others(record: logging.LogRecord) -> bool:
+            return port not in record.getMessage()  # it tells how to take another port
+
+        services.addFilter(is_of_others)
+        try:
+            yield {"include_dashboard": False, "dashboard_port": int(port)}
+        finally:
+            services.removeFilter(is_of_others)
+        from ray.experimental.internal_kv import _internal_kv_put
+
+        # Else Ray's agent looks for it, and writes that it finds none, each second.
+        _internal_kv_put("dashboard", f"127.0.0.1:{port}", namespace=b"dashboard")
 
     def started(self) -> None:
         """Let the watcher look less often: the cluster is complete."""
@@ -60,6 +90,7 @@ class PrivateCluster:
             self._watcher.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._watcher.wait(_END_SECONDS)
+        self._no_dashboard.close()
         self._folder.close(remove=False)
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.findings import LeftOut, by_reason
-from segment.inputs.parquet.bounded_reads import read_batches
 from segment.inputs.parquet.copies import UnpacksTooLarge
+from segment.inputs.parquet.row_batches import read_batches
 from segment.inputs.parts import Part
 from segment.output.part_members import AT_ONCE, MEMBERS, Facts, PackedMembers, PartSizes, facts_of
 from segment.output.plan_rows import COLUMNS, PLAN_SCHEMA, WITHOUT_METADATA, checked_rows, parts_of, rows_of
@@ -275,7 +275,7 @@ class Plan:
             checked_rows(parquet.schema_arrow.empty_table())
             groups = range(parquet.num_row_groups)  # one after the other: it takes less memory
             names = parquet.schema_arrow.names
-            found = (read_batches(parquet, bounded, group, names, AT_ONCE, lists_share=True) for group in groups)
+            found = (read_batches(parquet, bounded, group, names, AT_ONCE) for group in groups)
             batches = _within(bounded.most, chain.from_iterable(found))
             plan = Plan.__new__(Plan)
             rows = (checked_rows(pa.Table.from_batches([batch])) for batch in batches)

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segment.inputs.metadata import Values
-from segment.inputs.parquet.bounded_reads import BoundedFile, read_row_group
+from segment.inputs.parquet.bounded_reads import BoundedFile
 from segment.inputs.parquet.copies import UnpacksTooLarge
+from segment.inputs.parquet.row_batches import read_row_group
 from segment.metrics import Confusion
 from segment.output.mask_columns import (
     CELLS,

@@ -25,6 +25,7 @@ from segment.store.urls import PROTOCOL
 
 Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
 _ONE_PART = 50 << 20  # bytes that s3fs certainly sends by one request
+_EXPRESS = ("--x-s3", "--xa-s3")  # end the names of S3's buckets (access points) that take no Content-MD5
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _LOOK_UP_SECONDS = 60.0  # of http, for what is no read of an object
 # By default s3fs and botocore each retry five times, so that an unresponsive store blocks a run for half an hour. Only
@@ -157,8 +158,14 @@ def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
 
 
 def _sends_no_checksum(filesystem: Any, path: str) -> bool:
-    """Whether the client of S3 adds no checksum to what it sends, as stores need that know none of the newer ones."""
-    client = sync(filesystem.loop, _client, filesystem, filesystem.split_path(path)[0])
+    """Whether the client of S3 adds no checksum to what it sends, as stores need that know none of the newer ones.
+
+    Of S3 Express, which knows the newer ones only, this is never said.
+    """
+    bucket = filesystem.split_path(path)[0]
+    if bucket.endswith(_EXPRESS):
+        return False
+    client = sync(filesystem.loop, _client, filesystem, bucket)
     return getattr(client.meta.config, "request_checksum_calculation", "when_required") == "when_required"
 
 
@@ -168,11 +175,16 @@ async def _client(filesystem: Any, bucket: str) -> Any:
 
 
 def put_file(filesystem: Any, path: str, file: Path, **mode: str) -> None:
-    """Store the content of a local file; a large one is sent in several parts, which become visible together."""
-    few = (
-        {"max_concurrency": 2} if protocols_of(filesystem) & {"s3", "s3a"} else {}
-    )  # by default 10 parts of 50 MB at once
-    filesystem.put_file(str(file), path, **few, **mode)
+    """Store the content of a local file; a large one is sent in several parts, which become visible together.
+
+    What is sent as one is verified as by `put`, whose errors it raises.
+    """
+    if not protocols_of(filesystem) & {"s3", "s3a"}:
+        filesystem.put_file(str(file), path, **mode)
+    elif file.stat().st_size < _ONE_PART:  # s3fs would read it as a whole, too
+        put(filesystem, path, file.read_bytes(), **mode)
+    else:
+        filesystem.put_file(str(file), path, max_concurrency=2, **mode)  # by default 10 parts of 50 MB at once
 
 
 _HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}

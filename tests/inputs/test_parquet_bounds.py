@@ -15,8 +15,10 @@ import pytest
 
 from segment.errors import SegmentError
 from segment.inputs.discover import discover
-from segment.inputs.parquet.bounded_reads import BoundedFile, UnpacksTooLarge, read_batches, read_row_group
+from segment.inputs.parquet.bounded_reads import BoundedFile
+from segment.inputs.parquet.copies import UnpacksTooLarge
 from segment.inputs.parquet.pages import PageError, column_size
+from segment.inputs.parquet.row_batches import read_batches, read_row_group
 from segment.inputs.parts import Sample
 from segment.inputs.reads import read_ids, read_part
 from segment.job import InputOptions
@@ -54,6 +56,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     ),
     "values that begin as the one before": lambda: table_file(images([SHARED] * 64), compression="zstd", **DELTA),
     "bytes as numbers": lambda: lying_footer(table_file(byte_lists(4, MIB), compression="zstd")),
+    "a list of one kept text": lambda: table_file(
+        images([PICTURE] * 2, text=[["a" * MIB] * 300, ["b"]]), dictionary_pagesize_limit=1 << 30, compression="zstd"
+    ),
 }  # fmt: skip
 
 
@@ -64,7 +69,7 @@ def test_what_unpacks_to_too_much_is_refused_row_group_by_row_group(
     (tmp_path / "a.parquet").write_bytes(BOMBS[what]())
     (tmp_path / "b.parquet").write_bytes(table_file(images([PICTURE] * 3)))
     with caplog.at_level(logging.WARNING):
-        read = read_all(tmp_path, max_row_group_bytes=MOST)
+        read = read_all(tmp_path, max_row_group_bytes=MOST, keep=("text",) if "kept" in what else ())
     faults = {sample.fault for sample in read if "a.parquet" in sample.url}
     assert faults == {"too_much_work"}
     assert f"cannot be read: it unpacks to more than {MOST} bytes, of which its footer does not tell" in caplog.text
@@ -136,6 +141,40 @@ def test_each_column_is_bounded_by_its_own_pages_whatever_lies_beside_it(names: 
     file = BoundedFile(io.BytesIO(table_file(pa.table(columns), dictionary_pagesize_limit=1 << 30)), MOST)
     with pytest.raises(UnpacksTooLarge):
         read_row_group(file.opened(), file, 0, names)
+
+
+Texts = list[list[str | None] | None]
+LISTS: dict[str, Callable[[Texts], pa.Array]] = {
+    "lists": lambda rows: pa.array(rows, pa.list_(pa.string())),
+    "lists of bytes": lambda rows: pa.array(rows, pa.list_(pa.string())).cast(pa.list_(pa.binary())),
+    "lists of lists": lambda rows: pa.array([[row] for row in rows]),
+    "lists of structs": lambda rows: pa.array(
+        [None if row is None else [{"a": text, "b": 1} for text in row] for row in rows]
+    ),
+    "structs of lists": lambda rows: pa.array([{"a": row, "b": 1} for row in rows]),
+    "maps": lambda rows: pa.array(
+        [[(str(key), text) for key, text in enumerate(row or ())] for row in rows], pa.map_(pa.string(), pa.string())
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("images_first", [True, False])
+def test_lists_that_share_long_texts_are_read_beside_large_images(kind: str, images_first: bool) -> None:
+    """Rows have copies of the texts: of both columns only so many rows at once may be large."""
+    numbers = np.random.default_rng(0)
+    texts = [
+        None if row % 9 == 5 else ["t", None if row % 2 else "s", "a" * MIB if row == 40 else "u"] for row in range(96)
+    ]
+    listed = LISTS[kind](texts)
+    columns = {"image": [numbers.bytes(MIB // 32) for _ in texts], "tags": listed}
+    names = sorted(columns, reverse=not images_first)
+    table = pa.table(columns).select(names)
+    data = table_file(table, dictionary_pagesize_limit=1 << 30, compression="zstd")
+    file = BoundedFile(io.BytesIO(data), 8 * MIB)
+    opened = file.opened()
+    assert pa.Table.from_batches(list(read_batches(opened, file, 0, names))).equals(table)
+    assert read_row_group(opened, file, 0, names).equals(table)
 
 
 WRITERS: dict[str, dict[str, Any]] = {

@@ -33,17 +33,6 @@ try:
 except UsageError as error:
     sys.exit(str(error))
 """
-# A cluster of this process: what runs then, by the names of its scripts.
-START = """
-import logging, psutil
-from pathlib import Path
-from segment.engines.ray_cluster import connect, leave
-connect(None, 1)
-for child in psutil.Process().children(recursive=True):
-    print(*(Path(word).name for word in child.cmdline()))
-print("level", logging.getLogger("ray").level)
-leave()
-"""
 
 
 @pytest.fixture
@@ -51,17 +40,14 @@ def place(tmp_path: Path) -> Place:
     return street(tmp_path, 2)
 
 
-def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-
-
 def run(place: Place, *flags: str, shell: str = "", patience: float = 120, **env: str) -> tuple[int, str, float]:
     """`segment run` in a shell that prepares something; exit code, stderr, seconds."""
     command = [sys.executable, "-m", "segment", *place.flags(engine="auto"), *flags]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     began = time.monotonic()
     ended = subprocess.run(
         ["bash", "-c", f"{shell}\nexec {shlex.join(command)}"],
-        env=clean_environment() | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", **env},
+        env=clean | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", **env},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -143,17 +129,6 @@ def test_no_cluster_on_this_node(place: Place, tmp_path: Path) -> None:
 
 
 # ---- this machine
-
-
-def test_a_cluster_started_here_has_no_dashboard_and_says_nothing_of_it() -> None:
-    """Its start would wait for one, which nobody can look at."""
-    command = [sys.executable, "-c", START]
-    env = {**clean_environment(), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
-    assert "raylet" in done.stdout
-    assert "dashboard.py" not in done.stdout
-    assert "level 40" in done.stdout  # what goes wrong later is told
-    assert not done.stderr
 
 
 def test_a_raylet_that_dies_ends_the_wait_for_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

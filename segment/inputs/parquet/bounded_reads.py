@@ -1,25 +1,22 @@
-"""Read rows of Parquet files within a bound on what they unpack to, whatever footer and pages declare."""
+"""Parquet files whose columns are checked, as pyarrow reads them, by what their pages unpack to."""
 
 import io
-import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segment.inputs.parquet.copies import UnpacksTooLarge, copied, copied_size, longest_shared
+from segment.inputs.parquet.copies import UnpacksTooLarge
 from segment.inputs.parquet.pages import column_size
 
 FOOTER_BLOCK = 1 << 18  # bytes per request while a footer is read
-BATCH = 1 << 16  # rows that are read at once, where they may be
 _BATCH_BYTES = 256 << 20  # of a batch, if every row of it has the largest value
 _REQUEST = 32 << 20  # bytes that are read at once
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value
 
 
-class _ShareLarge(ValueError):
+class ShareLarge(ValueError):
     """Rows may share values so large that only few of them may be read at once; none if lists of them do."""
 
     def __init__(self, rows: int) -> None:
@@ -35,7 +32,7 @@ class _Begun(Exception):  # no error
         self.at = at
 
 
-class _Leaf(NamedTuple):
+class Leaf(NamedTuple):
     """A column without fields: its path, bytes of each value (0: any), whether it holds texts, and is in lists."""
 
     path: str = ""
@@ -44,7 +41,7 @@ class _Leaf(NamedTuple):
     is_repeated: bool = False
 
 
-_ANY = _Leaf()
+_ANY = Leaf()
 
 
 class BoundedFile(io.RawIOBase):
@@ -60,7 +57,7 @@ class BoundedFile(io.RawIOBase):
         self._source = cast(io.BufferedIOBase, source)
         self.most = most
         self._rows: float | None = None  # that are read at once; None while the footer is read
-        self._leaves: Mapping[int, _Leaf] = {}  # by their first byte
+        self._leaves: Mapping[int, Leaf] = {}  # by their first byte
         self._shared: Collection[str] = ()
         self._is_tried = False
         self.values = 0  # of the longest column that was checked
@@ -73,7 +70,7 @@ class BoundedFile(io.RawIOBase):
         return pq.ParquetFile(self, pre_buffer=False, page_checksum_verification=True, **options)
 
     def at_once(
-        self, rows: float | None, leaves: Mapping[int, _Leaf] | None = None, shared: Collection[str] = ()
+        self, rows: float | None, leaves: Mapping[int, Leaf] | None = None, shared: Collection[str] = ()
     ) -> None:
         """Check the columns that are read from now on for batches of so many rows; None checks nothing.
 
@@ -150,7 +147,7 @@ class BoundedFile(io.RawIOBase):
         del data[read:]
         return data
 
-    def _check(self, column: bytes | bytearray, rows: float, leaf: _Leaf) -> None:
+    def _check(self, column: bytes | bytearray, rows: float, leaf: Leaf) -> None:
         found = column_size(column, leaf.width)
         if found.unpacked > self.most:
             raise UnpacksTooLarge(self.most)
@@ -159,18 +156,18 @@ class BoundedFile(io.RawIOBase):
         if (found.shared if leaf.path in self._shared else found.most) <= self.most:
             return
         if leaf.is_text and leaf.is_repeated:
-            raise _ShareLarge(0)
+            raise ShareLarge(0)
         if rows > fitting:
-            raise _ShareLarge(fitting)
+            raise ShareLarge(fitting)
 
 
-def _leaves(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str]) -> dict[int, _Leaf]:
+def leaves_of(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str]) -> dict[int, Leaf]:
     """Return the leaves of some columns, by the first byte that pyarrow reads of each.
 
     Raises:
         Exception: of pyarrow, where the footer is damaged, or a column encrypted.
     """
-    leaves: dict[int, _Leaf] = {}
+    leaves: dict[int, Leaf] = {}
     for number in range(len(opened.schema)):
         kind = opened.schema.column(number)
         if not is_within(kind.path, columns) or (start := file.place_of(opened, group, number)) is None:
@@ -178,140 +175,10 @@ def _leaves(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequ
         is_text, is_repeated = kind.physical_type == "BYTE_ARRAY", kind.max_repetition_level > 0
         width = _WIDTHS.get(kind.physical_type, max(0, kind.length or 0))
         # A damaged file may have two columns in one place.
-        leaves[start] = _Leaf() if start in leaves else _Leaf(kind.path, width, is_text, is_repeated)
+        leaves[start] = Leaf() if start in leaves else Leaf(kind.path, width, is_text, is_repeated)
     return leaves
 
 
 def is_within(path: str, columns: Sequence[str]) -> bool:
     """Whether a column without fields is one of these, or a field of one."""
     return any(path == name or path.startswith(f"{name}.") for name in columns)
-
-
-def read_batches(
-    opened: pq.ParquetFile,
-    file: BoundedFile,
-    group: int,
-    columns: Sequence[str],
-    rows: int = BATCH,
-    *,
-    lists_share: bool = False,
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a row group, so many at once, or fewer where they may be large.
-
-    Args:
-        opened: the Parquet file, opened from `file`.
-        file: bounds what a batch, and a column, may unpack to.
-        columns: names of the columns to read.
-        rows: of a batch.
-        lists_share: the last column holds lists of texts, maybe large and shared, in dictionaries.
-
-    Raises:
-        UnpacksTooLarge: a column, or a batch, is too large.
-        PageError: the headers of its pages are damaged.
-        Exception: of pyarrow, where the file is damaged.
-    """
-    leaves = _leaves(opened, file, group, columns)
-    if not lists_share:
-        leaves = {start: leaf._replace(is_repeated=False) for start, leaf in leaves.items()}
-    try:
-        while True:
-            file.at_once(rows, leaves)
-            try:
-                for batch in opened.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False):
-                    if batch.nbytes > file.most:
-                        raise UnpacksTooLarge(file.most)
-                    yield batch
-                return
-            except _ShareLarge as error:  # before the first batch, for which all columns are read
-                if error.rows:
-                    rows = error.rows
-                elif _lists_share_little(opened, file, group, columns, leaves):
-                    leaves = {start: leaf._replace(is_repeated=False) for start, leaf in leaves.items()}
-                else:
-                    break
-        for batch in _shared_batches(opened, file, group, columns, leaves, rows):
-            yield from copied(batch, opened.schema_arrow, file.most)
-    finally:
-        file.at_once(None)
-
-
-def _lists_share_little(
-    opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str], leaves: Mapping[int, _Leaf]
-) -> bool:
-    """Whether the texts that lists share are so short that all rows may have copies, as those of most plans are."""
-    first = next(_shared_batches(opened, file, group, columns, leaves, 1), None)
-    largest = 4 * sum(map(longest_shared, first.columns)) if first else 0  # with what they hold beside texts
-    return largest * file.values <= file.most
-
-
-def _shared_batches(
-    opened: pq.ParquetFile,
-    file: BoundedFile,
-    group: int,
-    columns: Sequence[str],
-    leaves: Mapping[int, _Leaf],
-    rows: int,
-) -> Iterator[pa.RecordBatch]:
-    """Yield rows of a row group whose lists share texts, as dictionaries."""
-    names = [leaf.path for leaf in leaves.values() if leaf.is_text and leaf.is_repeated]
-    sharing = file.opened(metadata=opened.metadata, read_dictionary=names)
-    file.at_once(rows, leaves, names)
-    yield from sharing.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False)
-
-
-def read_row_group(
-    opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str], shared: Collection[str] = ()
-) -> pa.Table:
-    """Return the rows of a row group; for other arguments and errors see `read_batches`.
-
-    Where rows may share large values, columns are dictionaries: 100,000 rows of ten images take no more than the ten.
-
-    Args:
-        shared: columns whose values the caller never copies for each row.
-
-    Raises:
-        UnpacksTooLarge: its rows take more than `file.most` bytes, those of `shared` as dictionaries.
-    """
-    leaves = _leaves(opened, file, group, columns)
-    try:
-        file.at_once(math.inf, leaves)
-        if (table := _table(opened, group, columns)) is not None:
-            return table
-    finally:
-        file.at_once(None)
-    try:
-        return _joined(opened, file, group, columns)  # which is slower
-    except UnpacksTooLarge:
-        names = [leaf.path for leaf in leaves.values() if leaf.is_text and not leaf.is_repeated]
-        table = _as_dictionaries(opened, file, group, columns, names)
-    if table is None or sum(copied_size(table[name], name, shared) for name in table.column_names) > file.most:
-        raise UnpacksTooLarge(file.most)
-    return table
-
-
-def _as_dictionaries(
-    opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str], names: Sequence[str]
-) -> pa.Table | None:
-    file.at_once(math.inf, _leaves(opened, file, group, columns), names)
-    try:
-        sharing = file.opened(metadata=opened.metadata, read_dictionary=names)
-        return _table(sharing, group, columns)
-    finally:
-        file.at_once(None)
-
-
-def _table(opened: pq.ParquetFile, group: int, columns: Sequence[str]) -> pa.Table | None:
-    try:
-        return opened.read_row_group(group, list(columns), use_threads=False)
-    except _ShareLarge:
-        return None
-
-
-def _joined(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str]) -> pa.Table:
-    held, size = [], 0
-    for batch in read_batches(opened, file, group, columns):
-        held.append(batch)
-        size += batch.nbytes
-        if size > file.most:
-            raise UnpacksTooLarge(file.most)
-    return pa.Table.from_batches(held)

@@ -11,11 +11,12 @@ from segment.errors import BadReference, SegmentError, UsageError
 from segment.images.magic import image_format
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
-from segment.inputs.parquet.bounded_reads import BoundedFile, read_batches
+from segment.inputs.parquet.bounded_reads import BoundedFile
 from segment.inputs.parquet.cells import Cell, cell_of, described, is_text, readable_cells, storage_of
 from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.content import content_of, embedded, is_label_format
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
+from segment.inputs.parquet.row_batches import read_batches
 from segment.inputs.references import absolute_url, resolve_reference
 from segment.inputs.roles import LABEL_PARTS, role_of
 from segment.job import NO_LABELS

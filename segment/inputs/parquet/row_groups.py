@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 from segment.errors import SegmentError, UsageError
 from segment.inputs.lookup import refuse_changed
 from segment.inputs.metadata import kept_values
-from segment.inputs.parquet.bounded_reads import FOOTER_BLOCK, BoundedFile, read_row_group
+from segment.inputs.parquet.bounded_reads import FOOTER_BLOCK, BoundedFile
 from segment.inputs.parquet.cells import Cell
 from segment.inputs.parquet.columns import Columns, find_columns
 from segment.inputs.parquet.copies import UnpacksTooLarge
 from segment.inputs.parquet.kept_columns import kept_column
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
+from segment.inputs.parquet.row_batches import read_row_group
 from segment.inputs.parquet.row_ids import repeated_rows
 from segment.inputs.parts import Part, Sample, check_sample, image_uri, label_fault
 from segment.inputs.references import read_references

@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
-from segment.inputs.parquet.bounded_reads import BoundedFile, read_batches
+from segment.inputs.parquet.bounded_reads import BoundedFile
 from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.copies import UnpacksTooLarge
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
+from segment.inputs.parquet.row_batches import read_batches
 from segment.inputs.shards import Shard
 from segment.job import ROW_NUMBERS
 from segment.store.client import Store

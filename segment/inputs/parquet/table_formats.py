@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from segment.errors import StoreError, TooManyBytes, UsageError
 from segment.inputs.findings import Findings
-from segment.inputs.parquet.bounded_reads import BoundedFile, read_row_group
+from segment.inputs.parquet.bounded_reads import BoundedFile
 from segment.inputs.parquet.copies import UnpacksTooLarge
+from segment.inputs.parquet.row_batches import read_row_group
 from segment.store.bounds import MOST_JSON
 from segment.store.client import Entry, Store
 from segment.store.names import basename, count, shown
