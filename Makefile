@@ -95,6 +95,7 @@ lint: $(DEV) ## ruff, mypy, import-linter; workflows, Dockerfile, CITATION.cff; 
 docs: $(DEV) ## build the documentation site into site/, strictly; look: python -m http.server -d site
 	@echo '==> mkdocs build'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo '==> site/ is built; to look at it: python -m http.server -d site'
 
 format: $(DEV) ## let ruff mend and format the code
 	$(BIN)/ruff check --fix .

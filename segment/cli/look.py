@@ -82,7 +82,7 @@ def audit(
     storage_option: StorageOptions = None,
     allow_input: AllowInput = None,
 ) -> None:
-    """Prove that every planned image has exactly one row and that nothing was changed since; exit code 0 or 1."""
+    """Prove that every planned image has exactly one row, and by --deep that no byte was changed; exit code 0 or 1."""
     from segment.output.audit import audit_run
     from segment.output.signing import PublicKey
     from segment.report.console import print_audit

@@ -87,7 +87,10 @@ def _wrong(error: Any) -> str:
         if command[1] == "help":
             return f"{words} `{error.ctx.command_path} --help` lists the commands."
         card = f" `segment models show {command[1]}` prints a card." if error.ctx.command.name == "models" else ""
-        return words + (did_you_mean(command[1], error.ctx.command.commands) or card)
+        commands = error.ctx.command.commands
+        groups = [name for name, each in commands.items() if command[1] in getattr(each, "commands", ())]
+        below = f" Did you mean '{groups[0]} {command[1]}'?" if groups else ""
+        return words + (below or did_you_mean(command[1], commands) or card)
     if kind != "BadParameter" or error.param is None:
         return words
     found = re.fullmatch(r"expected one of (.+), not '(.*)'", words)

@@ -35,4 +35,5 @@ def parse_source(key: str) -> int | Colour:
                 return numbers[0], numbers[1], numbers[2]
     except ValueError:
         pass
-    raise ValueError(f"remap from {key!r}: not a label value (0-255) or a colour ('R,G,B' or '#rrggbb')")
+    pairs = "; give each pair by itself" if "=" in key else ""
+    raise ValueError(f"remap from {key!r}: not a label value (0-255) or a colour ('R,G,B' or '#rrggbb'){pairs}")

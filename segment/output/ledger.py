@@ -128,7 +128,9 @@ class Ledger(RunFolder):
 
         if key := misshapen(run):
             where = shown(self.url("run.json"))
-            raise SegmentError(f"{where} is damaged ({key}): run the same command again with --verify, or restore it")
+            raise SegmentError(
+                f"{where} is damaged ({key}): run the same `segment run` again with --verify, or restore it"
+            )
         self.store.limit_inputs(scope_of_run(run, self.output))
         return run, plan
 

@@ -15,7 +15,7 @@ from segment.store.client import Entry
 from segment.store.local_files import is_link
 from segment.store.names import count, shown
 
-AGAIN = "run the same command again"
+AGAIN = "run the same `segment run` again"
 VERIFY = f"{AGAIN} with --verify"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 

@@ -1,7 +1,7 @@
 """What the terminal shows of a run: report, audit and status."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from segment.errors import StoreError
+from segment.errors import SegmentError, StoreError
 from segment.inputs.findings import by_reason, choice_in_words
 from segment.metrics.boundary import BoundaryScore
 from segment.metrics.conventions import BOTH_LEFT_OUT
@@ -236,6 +236,7 @@ def audit_lines(audit: Audit) -> list[str]:
         lines.append("nothing is done yet")
     else:
         lines.append(f"{totals}: every planned image has exactly one row, and the statistics are the sum of the rows")
+        lines += [] if audit.read else ["masks were not read: --deep compares every byte with what was written"]
     if audit.read:
         files, rows = count(audit.read.files, "masks file"), count(audit.read.rows, "row")
         lines.append(
@@ -253,8 +254,7 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     run, plan = ledger.read_run_and_plan()
     committed = ledger.committed(plan)
     left = plan.without(committed)
-    shards = len(plan.parts_by_shard())
-    finished = len(ledger.finished_shards())
+    shards, finished = len(plan.parts_by_shard()), ledger.finished_shards()
     done = plan.images - left.images
     state = "complete" if ledger.is_complete() else "not complete"
     if not len(left) and not plan.unindexed and not ledger.is_complete():
@@ -265,10 +265,11 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
         console.print(warnings_table(left_out))
     about = "about " * bool(plan.unindexed)
     share = 100 * done / max(1, plan.expected_images)
-    console.print(f"{done:,} of {about}{plan.expected_images:,} images committed ({share:.1f} %)")
+    errors = _errors_in_words(ledger, finished, shards)
+    console.print(f"{done:,} of {about}{plan.expected_images:,} images committed ({share:.1f} %){errors}", markup=False)
     if plan.unindexed:
         console.print(f"{count(plan.tars_left, 'tar is', 'tars are')} not indexed yet")
-    console.print(f"{len(plan) - len(left):,} of {len(plan):,} parts, {finished:,} of {shards:,} shards finished")
+    console.print(f"{len(plan) - len(left):,} of {len(plan):,} parts, {len(finished):,} of {shards:,} shards finished")
     attempts = read_attempts(ledger)
     if attempts:
         console.print(_attempts_in_words(attempts, has_work=state == "not complete"))
@@ -277,6 +278,16 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
         console.print(f"{count(retries.total(), 'request')} to stores repeated: {kinds}")
     for line in remark_lines(count_over_attempts(attempts, "remarks")):
         print_record(console, f"noticed: {line}")
+
+
+def _errors_in_words(ledger: Ledger, finished: Collection[str], shards: int) -> str:
+    """Return how many images of the finished shards are errors; nothing if none is."""
+    try:
+        errors = sum(stats.errors for stats in ledger.shard_stats(finished).values())
+    except SegmentError as error:
+        return f"; errors are not known: {error}"
+    where = "" if len(finished) == shards else " in finished shards"
+    return f", {count(errors, 'error')}{where}" if errors else ""
 
 
 def _attempts_in_words(attempts: Sequence[Attempt], *, has_work: bool) -> str:

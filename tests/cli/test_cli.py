@@ -310,6 +310,7 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
         ("run in out -m net.bin", "`segment models draft net.xml --to my-card.toml` drafts one"),
         ("help", "error: segment: there is no command 'help'. `segment --help` lists the commands.\nUsage: "),
         ("models help", "there is no command 'help'. `segment models --help` lists the commands.\nUsage: "),
+        ("draft x.onnx", "there is no command 'draft'. Did you mean 'models draft'?"),
         ("rnu in", "there is no command 'rnu'. Did you mean 'run'?"),
         ("models my-card", "there is no command 'my-card'. `segment models show my-card` prints a card."),
         ("quantize", "error: segment quantize: WEIGHTS, --calibrate and --output are missing\n"),

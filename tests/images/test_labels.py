@@ -276,6 +276,8 @@ def test_bad_remap_keys_are_named(key: str) -> None:
         str(caught.value)
         == f"label_remap: remap from {key!r}: not a label value (0-255) or a colour ('R,G,B' or '#rrggbb')"
     )
+    with pytest.raises(UsageError, match=r"'#rrggbb'\); give each pair by itself"):
+        LabelDecoder(CLASSES, remap={"15=1,*": "Sky"})
 
 
 @pytest.mark.parametrize("target", ["Skies", "", "4", 4, -1, "-1", "²", "1.0", "ignored"])

@@ -300,7 +300,7 @@ def check_unfinished(ledger: Ledger, plan: Plan) -> None:
     """Whatever tells of the run says that tars are left, though all that is planned is done."""
     left = plan.tars_left
     tars_left = f"{left} tar{'s are' if left > 1 else ' is'} not indexed yet"
-    assert audit_run(ledger).problems == (f"{tars_left}: run the same command again",)
+    assert audit_run(ledger).problems == (f"{tars_left}: run the same `segment run` again",)
     report = load_report(ledger)
     assert (report.is_whole, report.planned_in_words, report.planned_shards) == (False, "about 18", 6)
     assert (report.summary()["planned_images"], report.summary()["tars_not_indexed"]) == (18, left)

@@ -409,15 +409,25 @@ def count_twice(ledger: Ledger) -> None:
     [
         (
             lose_part,
-            "masks/in-00000-abc/abc-000004-000008.parquet was committed and has been lost: run the same command again",
+            "masks/in-00000-abc/abc-000004-000008.parquet was committed and has been lost: "
+            "run the same `segment run` again",
         ),
         (add_part, "masks/in-00000-abc/abc-000004-000006.parquet is in no plan: delete it"),
         (add_shard, "masks/other-00000-xyz/xyz-000000-000001.parquet is in no plan: delete it"),
-        (lose_stats, "1 shard has no statistics yet: run the same command again"),
+        (lose_stats, "1 shard has no statistics yet: run the same `segment run` again"),
         (add_stats, "stats/other-00000-xyz.parquet is in no plan: delete it"),
-        (lose_row, "shard in-00001-def has 2 rows for 3 planned images: run the same command again with --verify"),
-        (forget_part, "shard in-00000-abc has 6 rows for 10 planned images: run the same command again with --verify"),
-        (count_twice, "shard in-00001-def has 6 rows for 3 planned images: run the same command again with --verify"),
+        (
+            lose_row,
+            "shard in-00001-def has 2 rows for 3 planned images: run the same `segment run` again with --verify",
+        ),
+        (
+            forget_part,
+            "shard in-00000-abc has 6 rows for 10 planned images: run the same `segment run` again with --verify",
+        ),
+        (
+            count_twice,
+            "shard in-00001-def has 6 rows for 3 planned images: run the same `segment run` again with --verify",
+        ),
     ],
 )
 def test_the_audit_finds(finished: Ledger, damage: Callable[[Ledger], None], problem: str) -> None:
@@ -428,7 +438,7 @@ def test_the_audit_finds(finished: Ledger, damage: Callable[[Ledger], None], pro
 def test_what_is_not_done_yet_is_one_line(ledger: Ledger) -> None:
     commit(ledger, PARTS[1])
     audit = audit_listing(ledger, PLAN, CARD)
-    assert audit.problems == ("9 of 13 images not done yet: run the same command again",)
+    assert audit.problems == ("9 of 13 images not done yet: run the same `segment run` again",)
     assert (audit.wrong, audit.faults) == ((), 0)
 
 

@@ -197,7 +197,7 @@ def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytes
     assert len(audit_run(ledger, deep=True).wrong) == 1
     file.unlink()
     (problem,) = audit_run(ledger, deep=True).wrong
-    assert problem.endswith("which is damaged or lost: run the same command again with --verify")
+    assert problem.endswith("which is damaged or lost: run the same `segment run` again with --verify")
     assert reopen_damaged(ledger) == 1
     place.run()
     assert reopen_damaged(ledger) == 0
@@ -212,7 +212,7 @@ def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytes
         else:
             file.symlink_to(file.name)
         *_, problem = audit_run(ledger, deep=True).wrong
-        assert problem.endswith("which is damaged or lost: run the same command again with --verify")
+        assert problem.endswith("which is damaged or lost: run the same `segment run` again with --verify")
         if odd == "a folder":
             file.rmdir()
         else:

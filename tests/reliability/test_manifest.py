@@ -126,7 +126,7 @@ def test_a_damaged_part_is_not_taken_for_what_was_written(done: Place, output: P
     (output / "_SUCCESS").unlink()
     change_rows(masks_files(output)[0], ROWS["pixels of a mask"])
     with pytest.raises(
-        SegmentError, match=r"other pixels than were counted .*: run the same command again with --verify"
+        SegmentError, match=r"other pixels than were counted .*: run the same `segment run` again with --verify"
     ):
         run(done.job(input=str(done.images / "tars"), output=str(output)), Notes())
     assert not (output / MANIFEST).exists()
@@ -163,7 +163,7 @@ def test_what_is_changed_is_noticed(output: Path, way: str) -> None:
     assert found
     assert all("Error" not in line or "damaged" in line for line in found)
     if not any("restore" in line or "is in no plan" in line for line in found):
-        assert all("run the same command again" in line or "delete" in line or "choose" in line for line in found)
+        assert all("run the same `segment run` again" in line or "delete" in line or "choose" in line for line in found)
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in OF_THE_MANIFEST])

@@ -139,7 +139,7 @@ def test_a_footer_goes_with_its_rows(output: Path, footer: dict[str, Any]) -> No
 )
 def test_success_says_what_a_run_says(done: Place, output: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     change_json(output / "_SUCCESS", change)
-    assert [line.endswith(": run the same command again") for line in problems(output)] == [True]
+    assert [line.endswith(": run the same `segment run` again") for line in problems(output)] == [True]
     again(done, output, verify=False)  # as it says
     assert problems(output) == []
 
@@ -271,7 +271,7 @@ def test_odd_things_for_files_of_the_run_are_told(
     (output / name).unlink()
     make(output / name)
     if (name, words) == ("_SUCCESS", "bytes"):
-        assert problems(output) == ["_SUCCESS is damaged: run the same command again"]
+        assert problems(output) == ["_SUCCESS is damaged: run the same `segment run` again"]
         return
     with pytest.raises(SegmentError) as caught:
         problems(output)

@@ -94,7 +94,7 @@ def test_rows_of_other_images_are_found(place: Place, change: Callable[[Rows], N
     assert problems
     for problem in problems:
         assert problem.startswith(f"masks/{file.parent.name}/{file.name} ")
-        assert problem.endswith(": run the same command again with --verify")
+        assert problem.endswith(": run the same `segment run` again with --verify")
     file.unlink()
     place.run(input=json.loads((place.output / "run.json").read_text())["job"]["input"])
     assert found(place) == ()
@@ -149,7 +149,7 @@ def test_a_file_that_is_no_table_of_ours_is_a_problem_and_no_traceback(place: Pl
     file = min(place.output.glob("masks/*/*.parquet"))
     pq.write_table(pa.table({"index": [0, 1]}), file)
     (problem,) = found(place)
-    assert problem == f"masks/{file.parent.name}/{file.name} is damaged: run the same command again with --verify"
+    assert problem == f"masks/{file.parent.name}/{file.name} is damaged: run the same `segment run` again with --verify"
 
 
 def test_many_damaged_files_are_a_few_lines(tmp_path: Path, segment: Call) -> None:
@@ -172,7 +172,7 @@ def test_damaged_statistics_are_a_problem_and_the_rows_are_looked_at_all_the_sam
     (stats,) = place.output.glob("stats/*")
     stats.write_bytes(stats.read_bytes()[:-30])
     problems = found(place)
-    assert problems[0] == f"stats/{stats.name} is damaged: run the same command again with --verify"
+    assert problems[0] == f"stats/{stats.name} is damaged: run the same `segment run` again with --verify"
     assert file.name in problems[1]
     assert len(problems) == 2
 

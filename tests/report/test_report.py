@@ -357,7 +357,7 @@ def test_an_unlabelled_run_that_has_just_begun_says_how_far_it_is(segment: Call,
     assert "Nothing is scored yet" in page
     assert segment("overlay", str(place.output), "--worst=2").err.endswith(" is done yet\n")
     assert segment("audit", str(place.output)).out.splitlines() == [
-        "4 of 4 images not done yet: run the same command again",
+        "4 of 4 images not done yet: run the same `segment run` again",
         "nothing is done yet",
     ]
 
