@@ -10,6 +10,7 @@ from segment.models.card import ModelCard, WeightsFile, built_in_cards, load_car
 from segment.models.card_output import Output
 from segment.models.quantisation import Quantisation
 from segment.progress.safe_console import SafeConsole
+from segment.report.fitting import print_rows
 from segment.report.percents import percent
 from segment.report.published import published_in_words
 from segment.store.names import count, shown
@@ -19,17 +20,14 @@ _SOME = 7  # class names that tell what a model is for
 
 def print_cards() -> None:
     """Print a table of the built-in cards."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("model", no_wrap=True, min_width=max(map(len, built_in_cards())))  # never cut: users type it
-    for column in ("input", "classes", "mIoU %", "weights"):
-        table.add_column(column, no_wrap=True)
+    rows = [["model", "input", "classes", "mIoU %", "weights"]]
     cards = [load_card(name) for name in built_in_cards()]
     for card in cards:
         height, width = card.input.sides
         size = f"{width}x{height}"
-        table.add_row(card.name, size, str(len(card.classes)), _published(card), _weights(card))
-    console = SafeConsole(highlight=False, soft_wrap=True)
-    console.print(table)
+        rows.append([card.name, size, str(len(card.classes)), _published(card), _weights(card)])
+    console = SafeConsole(highlight=False)
+    print_rows(console, rows)
     console.print()
     for names in dict.fromkeys(card.classes.names for card in cards):
         console.print(f"{len(names)} classes: {_some(names)}", style="dim")

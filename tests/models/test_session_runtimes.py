@@ -40,7 +40,7 @@ def test_resolve_runtime(asked: dict[str, Any], nodes: list[frozenset[str]], dec
     assert runtime.version[0].isdigit()
 
 
-INSTALL = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
+INSTALL = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu (by uv, in a clone)"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ ONNX_ONLY = "onnxruntime serves .onnx only; openvino serves .xml and .tflite: us
 TFLITE_ONLY = "litert serves .tflite only: use --runtime openvino"
 INSTALL_LITERT = "pip install 'segment-job[litert]'"
 MIXED = "mixed"  # a precision: bf16 on the nodes that compute in it, f32 on the others
-INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
+INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu (by uv, in a clone)"
 
 log = logging.getLogger(__name__)
 

@@ -110,7 +110,7 @@ def _tables(found: Against) -> Iterator[tuple[str, list[list[str]]]]:
     tables = {
         "": (["", *changes], [[f"{line.name}{' %' * line.is_share}", *line.texts] for line in figure_lines(found)]),
         "classes, IoU in %": (
-            ["class", "agree", *changes],
+            ["class", "IoU of masks", *changes],
             [[line.name, line.agreement, *line.texts] for line in class_lines(found)],
         ),
         "classes, boundary IoU in %": (
