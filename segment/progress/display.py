@@ -71,7 +71,7 @@ def view_of(tally: Tally) -> View:
     facts.append(("ETA", "-" if tally.eta is None else clock_time(tally.eta)))
     new = " (new)" * bool(tally.resumed)  # of this attempt's images
     facts.append(("mIoU", "-" if tally.miou is None else f"{100 * tally.miou:.2f} %{new}"))
-    facts += [("errors", _errors(tally)), ("workers", str(inflight.workers() or tally.workers))]
+    facts += [("errors", _errors(tally, new)), ("workers", str(inflight.workers() or tally.workers))]
     elapsed = clock_time(time.monotonic() - tally.started)
     busy: list[tuple[str, int]] = [(stage, round(100 * share)) for stage, share in tally.busy().items()]
     return View(tally.title, elapsed, tally.reached / max(1, tally.images), tally.percent, facts, busy, store_wait())
@@ -89,6 +89,6 @@ def _rate(tally: Tally) -> str:
     return f"{rate(tally.rate_now)}, mean {rate(tally.rate)}"
 
 
-def _errors(tally: Tally) -> str:
-    errors = f"{tally.errors.total():,}"
+def _errors(tally: Tally, new: str) -> str:
+    errors = f"{tally.errors.total():,}{new}"
     return f"{errors}, {count(tally.failures, 'part')} to retry" if tally.failures else errors

@@ -276,7 +276,7 @@ class Tally:
             parts.append(f"ETA {clock_time(self.eta)}")
         if self.miou is not None:
             parts.append(f"mIoU {100 * self.miou:.2f} %{' of the new ones' * bool(self.resumed)}")
-        parts.append(count(self.errors.total(), "error"))
+        parts.append(count(self.errors.total(), "new error" if self.resumed else "error"))
         if self.failures:
             parts.append(f"{count(self.failures, 'part')} to retry")
         if self.retries:

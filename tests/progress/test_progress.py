@@ -62,6 +62,8 @@ def test_rates_and_eta_after_a_resume_are_of_this_attempt_and_of_the_whole_run(c
     assert tally.miou == pytest.approx(1.0)
     assert ("mIoU", "100.00 % (new)") in view_of(tally).facts
     assert "mIoU 100.00 % of the new ones" in tally.line()
+    assert ("errors", "0 (new)") in view_of(tally).facts
+    assert "of the new ones, 0 new errors" in tally.line()
 
 
 def test_shares_are_of_a_pool_that_has_grown_too(clock: list[float]) -> None:
