@@ -71,10 +71,10 @@ class PrivateCluster:
             yield {"include_dashboard": False, "dashboard_port": int(port)}
         finally:
             services.removeFilter(is_of_others)
-        from ray.experimental.internal_kv import _internal_kv_put
+        with suppress(Exception):  # else Ray's agent looks for it, and logs that it finds none, each second: no harm
+            from ray.experimental.internal_kv import _internal_kv_put
 
-        # Else Ray's agent looks for it, and writes that it finds none, each second.
-        _internal_kv_put("dashboard", f"127.0.0.1:{port}", namespace=b"dashboard")
+            _internal_kv_put("dashboard", f"127.0.0.1:{port}", namespace=b"dashboard")
 
     def started(self) -> None:
         """Let the watcher look less often: the cluster is complete."""
